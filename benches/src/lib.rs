@@ -1,0 +1,2 @@
+//! Benches, load generator, peer comparisons.
+#![forbid(unsafe_code)]

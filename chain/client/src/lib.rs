@@ -1,0 +1,2 @@
+//! RPC client with a durable event cursor; port traits of the chain.
+#![forbid(unsafe_code)]

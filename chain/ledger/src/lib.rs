@@ -1,0 +1,2 @@
+//! The deterministic machine: apply(block) -> receipts.
+#![forbid(unsafe_code)]

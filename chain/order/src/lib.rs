@@ -1,0 +1,2 @@
+//! The Orderer trait and its engines.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The node: mempool, execution, RPC, metrics.
+#![forbid(unsafe_code)]

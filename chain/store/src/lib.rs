@@ -1,0 +1,2 @@
+//! RocksDB, memory and fault-injecting stores; the state tree.
+#![forbid(unsafe_code)]

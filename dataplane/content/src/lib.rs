@@ -1,0 +1,2 @@
+//! Registration trees, the copy oracle, coverage, HTTP nomination.
+#![forbid(unsafe_code)]

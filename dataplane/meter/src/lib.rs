@@ -1,0 +1,2 @@
+//! Session and flow tables, single-writer counters, quotas.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The user-plane session model, sans-I/O, and its control messages.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The pipeline, workers, control socket, replay.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! REST v1 types and OpenAPI 3.1.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The `qlink` binary.
+#![forbid(unsafe_code)]
+fn main() {}

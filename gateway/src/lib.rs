@@ -1,0 +1,2 @@
+//! REST service, sessions, settlement, outbox, console.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Viewer SDK: pseudonym keys, acceptance, receipts, claims.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Adapter core: journal, dedupe, double-entry books, reconciliation, settlement cycle.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! HTTP top-up platform adapter.
+#![forbid(unsafe_code)]
