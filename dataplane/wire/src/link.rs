@@ -1,0 +1,342 @@
+//! Link layers: from a captured frame to the first byte of its IP header.
+//!
+//! Source: <https://www.tcpdump.org/linktypes.html>, IEEE 802.1Q, IEEE 802.1ad.
+
+use crate::WireError;
+
+/// Most VLAN tags that are skipped in one frame. Chosen: operators stack two, seldom three.
+pub const MAX_VLAN_TAGS: usize = 8;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// How the frames of a capture or an interface begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LinkType {
+    /// Ethernet II, with any stack of VLAN tags.
+    Ethernet,
+    /// Linux cooked capture, version 1 (16 bytes).
+    LinuxSll,
+    /// Linux cooked capture, version 2 (20 bytes).
+    LinuxSll2,
+    /// No link header: the frame is an IPv4 or IPv6 packet.
+    RawIp,
+    /// BSD loopback: address family in the byte order of the capturing machine.
+    Null,
+    /// OpenBSD loopback: address family in network byte order.
+    Loop,
+}
+
+impl LinkType {
+    /// The link type that a capture file's number stands for; `None` when it is not supported.
+    ///
+    /// Raw IP has several numbers: 101, the BSD values 12 and 14, and 228 and 229 for IPv4 and
+    /// IPv6 alone.
+    #[must_use]
+    pub const fn from_pcap(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Null),
+            1 => Some(Self::Ethernet),
+            12 | 14 | 101 | 228 | 229 => Some(Self::RawIp),
+            108 => Some(Self::Loop),
+            113 => Some(Self::LinuxSll),
+            276 => Some(Self::LinuxSll2),
+            _ => None,
+        }
+    }
+
+    /// The number to write into a capture file.
+    #[must_use]
+    pub const fn to_pcap(self) -> u32 {
+        match self {
+            Self::Null => 0,
+            Self::Ethernet => 1,
+            Self::RawIp => 101,
+            Self::Loop => 108,
+            Self::LinuxSll => 113,
+            Self::LinuxSll2 => 276,
+        }
+    }
+}
+
+/// The bytes of `frame` from its IP header on; Ethernet padding may still follow the packet.
+///
+/// # Errors
+///
+/// [`WireError::LinkTruncated`] when the frame ends inside its link header,
+/// [`WireError::VlanStackTooDeep`] beyond [`MAX_VLAN_TAGS`], [`WireError::IpVersion`] when the
+/// packet's version is not the one announced, [`WireError::NotIp`] for everything else.
+#[inline]
+pub fn strip_link(link: LinkType, frame: &[u8]) -> Result<&[u8], WireError> {
+    match link {
+        LinkType::Ethernet => {
+            let (head, rest) = frame
+                .split_first_chunk::<14>()
+                .ok_or(WireError::LinkTruncated)?;
+            strip_ethertype(u16::from_be_bytes([head[12], head[13]]), rest)
+        }
+        LinkType::RawIp => match frame.first().map(|first| first >> 4) {
+            None => Err(WireError::LinkTruncated),
+            Some(4 | 6) => Ok(frame),
+            Some(_) => Err(WireError::NotIp),
+        },
+        LinkType::LinuxSll => {
+            let (head, rest) = frame
+                .split_first_chunk::<16>()
+                .ok_or(WireError::LinkTruncated)?;
+            strip_ethertype(u16::from_be_bytes([head[14], head[15]]), rest)
+        }
+        LinkType::LinuxSll2 => {
+            let (head, rest) = frame
+                .split_first_chunk::<20>()
+                .ok_or(WireError::LinkTruncated)?;
+            strip_ethertype(u16::from_be_bytes([head[0], head[1]]), rest)
+        }
+        LinkType::Null => {
+            let (head, rest) = frame
+                .split_first_chunk::<4>()
+                .ok_or(WireError::LinkTruncated)?;
+            // The capturing machine's byte order is unknown; a family number is below 2^16, so
+            // exactly one order gives a small number.
+            let family = u32::from_le_bytes(*head).min(u32::from_be_bytes(*head));
+            strip_family(family, rest)
+        }
+        LinkType::Loop => {
+            let (head, rest) = frame
+                .split_first_chunk::<4>()
+                .ok_or(WireError::LinkTruncated)?;
+            strip_family(u32::from_be_bytes(*head), rest)
+        }
+    }
+}
+
+#[inline]
+fn strip_ethertype(ethertype: u16, rest: &[u8]) -> Result<&[u8], WireError> {
+    match ethertype {
+        ETHERTYPE_IPV4 => announced(4, rest),
+        ETHERTYPE_IPV6 => announced(6, rest),
+        _ => strip_vlan_tags(ethertype, rest),
+    }
+}
+
+/// The address families that BSD, macOS and Linux write for IPv4 (2) and IPv6 (10, 24, 28, 30).
+const fn strip_family(family: u32, rest: &[u8]) -> Result<&[u8], WireError> {
+    match family {
+        2 => announced(4, rest),
+        10 | 24 | 28 | 30 => announced(6, rest),
+        _ => Err(WireError::NotIp),
+    }
+}
+
+#[cold]
+fn strip_vlan_tags(mut ethertype: u16, mut rest: &[u8]) -> Result<&[u8], WireError> {
+    for _ in 0..=MAX_VLAN_TAGS {
+        match ethertype {
+            ETHERTYPE_IPV4 => return announced(4, rest),
+            ETHERTYPE_IPV6 => return announced(6, rest),
+            // 802.1Q, 802.1ad, and the numbers that were used for stacking before 802.1ad.
+            0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => {
+                let (tag, inner) = rest
+                    .split_first_chunk::<4>()
+                    .ok_or(WireError::LinkTruncated)?;
+                ethertype = u16::from_be_bytes([tag[2], tag[3]]);
+                rest = inner;
+            }
+            _ => return Err(WireError::NotIp),
+        }
+    }
+    Err(WireError::VlanStackTooDeep)
+}
+
+/// Refuses a packet of another version than its link header says; an empty one is left to the IP
+/// parser.
+#[inline]
+const fn announced(version: u8, packet: &[u8]) -> Result<&[u8], WireError> {
+    match packet.first() {
+        Some(first) if *first >> 4 != version => Err(WireError::IpVersion),
+        _ => Ok(packet),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::{self, LinkFrame};
+
+    const LINKS: [LinkType; 6] = [
+        LinkType::Ethernet,
+        LinkType::LinuxSll,
+        LinkType::LinuxSll2,
+        LinkType::RawIp,
+        LinkType::Null,
+        LinkType::Loop,
+    ];
+
+    fn packets() -> [Vec<u8>; 2] {
+        [("10.0.0.1:1", "10.0.0.2:2"), ("[fd00::1]:1", "[fd00::2]:2")].map(|(src, dst)| {
+            build::udp_packet(src.parse().unwrap(), dst.parse().unwrap(), b"x").unwrap()
+        })
+    }
+
+    #[test]
+    fn every_link_type_leads_to_the_ip_header() {
+        for link in LINKS {
+            for packet in packets() {
+                let frame = LinkFrame::new(link).wrap(&packet).unwrap();
+
+                assert_eq!(strip_link(link, &frame), Ok(&packet[..]), "{link:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_header_truncated_anywhere_is_refused() {
+        for link in LINKS {
+            let [packet, _] = packets();
+            let tags = if link == LinkType::Ethernet {
+                &[1, 2][..]
+            } else {
+                &[]
+            };
+            let frame = LinkFrame::new(link)
+                .with_vlan_tags(tags)
+                .wrap(&packet)
+                .unwrap();
+            let header_len = frame.len() - packet.len();
+
+            for length in 0..header_len {
+                assert_eq!(
+                    strip_link(link, &frame[..length]),
+                    Err(WireError::LinkTruncated)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn vlan_tags_up_to_the_limit_are_skipped_and_one_more_is_refused() {
+        let [packet, _] = packets();
+        let tags: Vec<u16> = (1..=9).collect();
+        let frame = |count: usize| {
+            LinkFrame::new(LinkType::Ethernet)
+                .with_vlan_tags(&tags[..count])
+                .wrap(&packet)
+                .unwrap()
+        };
+
+        for count in 0..=MAX_VLAN_TAGS {
+            assert_eq!(
+                strip_link(LinkType::Ethernet, &frame(count)),
+                Ok(&packet[..])
+            );
+        }
+        assert_eq!(
+            strip_link(LinkType::Ethernet, &frame(MAX_VLAN_TAGS + 1)),
+            Err(WireError::VlanStackTooDeep)
+        );
+    }
+
+    #[test]
+    fn every_vlan_ethertype_is_a_tag() {
+        let [packet, _] = packets();
+        for kind in [0x8100_u16, 0x88a8, 0x9100, 0x9200, 0x9300] {
+            let mut frame = LinkFrame::new(LinkType::Ethernet)
+                .with_vlan_tags(&[7])
+                .wrap(&packet)
+                .unwrap();
+            frame[12..14].copy_from_slice(&kind.to_be_bytes());
+
+            assert_eq!(
+                strip_link(LinkType::Ethernet, &frame),
+                Ok(&packet[..]),
+                "{kind:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_vlan_tag_behind_a_cooked_header_is_skipped() {
+        let [packet, _] = packets();
+        for link in [LinkType::LinuxSll, LinkType::LinuxSll2] {
+            let frame = LinkFrame::new(link)
+                .with_vlan_tags(&[9])
+                .wrap(&packet)
+                .unwrap();
+
+            assert_eq!(strip_link(link, &frame), Ok(&packet[..]));
+        }
+    }
+
+    #[test]
+    fn other_protocols_are_not_ip() {
+        let mut arp = vec![0; 60];
+        arp[12..14].copy_from_slice(&[0x08, 0x06]);
+
+        assert_eq!(strip_link(LinkType::Ethernet, &arp), Err(WireError::NotIp));
+        assert_eq!(
+            strip_link(LinkType::RawIp, &[0x15; 20]),
+            Err(WireError::NotIp)
+        );
+        assert_eq!(
+            strip_link(LinkType::Null, &[7, 0, 0, 0, 0x45]),
+            Err(WireError::NotIp)
+        );
+    }
+
+    #[test]
+    fn null_accepts_either_byte_order_and_loop_only_network_order() {
+        let [packet, _] = packets();
+        let with = |family: [u8; 4]| [&family[..], &packet].concat();
+
+        assert_eq!(
+            strip_link(LinkType::Null, &with([2, 0, 0, 0])),
+            Ok(&packet[..])
+        );
+        assert_eq!(
+            strip_link(LinkType::Null, &with([0, 0, 0, 2])),
+            Ok(&packet[..])
+        );
+        assert_eq!(
+            strip_link(LinkType::Loop, &with([0, 0, 0, 2])),
+            Ok(&packet[..])
+        );
+        assert_eq!(
+            strip_link(LinkType::Loop, &with([2, 0, 0, 0])),
+            Err(WireError::NotIp)
+        );
+    }
+
+    #[test]
+    fn every_bsd_family_of_ipv6_is_known() {
+        let [_, packet] = packets();
+        for family in [10_u32, 24, 28, 30] {
+            let frame = [&family.to_le_bytes()[..], &packet].concat();
+
+            assert_eq!(strip_link(LinkType::Null, &frame), Ok(&packet[..]));
+        }
+    }
+
+    #[test]
+    fn a_version_that_the_link_header_did_not_announce_is_refused() {
+        let [v4, v6] = packets();
+        let mut frame = LinkFrame::new(LinkType::Ethernet).wrap(&v4).unwrap();
+        frame.truncate(14);
+        frame.extend_from_slice(&v6);
+
+        assert_eq!(
+            strip_link(LinkType::Ethernet, &frame),
+            Err(WireError::IpVersion)
+        );
+    }
+
+    #[test]
+    fn pcap_numbers_round_trip() {
+        for link in LINKS {
+            assert_eq!(LinkType::from_pcap(link.to_pcap()), Some(link));
+        }
+        for raw in [12, 14, 228, 229] {
+            assert_eq!(LinkType::from_pcap(raw), Some(LinkType::RawIp));
+        }
+        assert_eq!(LinkType::from_pcap(105), None); // 802.11
+    }
+}
