@@ -11,8 +11,10 @@
 
 mod browser;
 mod catalog;
+mod cheat;
 mod http;
 mod loss;
+mod mode;
 mod origin;
 mod packet;
 mod script;
@@ -21,7 +23,11 @@ mod viewer;
 
 pub use browser::{ResponseReader, encode_request};
 pub use catalog::{Catalog, CatalogError, Film, foreign_byte};
+pub use cheat::{
+    CheatMeter, CheatReport, Direction, FlowCount, ForeignCount, PayloadCount, foreign_bytes,
+};
 pub use loss::{LossCount, LossyLink};
+pub use mode::CheatMode;
 pub use origin::{Origin, OriginConfig, OriginCount};
 pub use script::{
     CloseKind, ConnectionScript, FetchResult, FetchScript, LossAboveWhole, LossPpm, Order, Outcome,
