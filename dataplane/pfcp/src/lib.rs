@@ -1,2 +1,36 @@
-//! The user-plane session model, sans-I/O, and its control messages.
+//! The user-plane session model and the messages in which a gateway states it to its data plane.
+//!
+//! A gateway process establishes, modifies and deletes sessions; the data plane answers each
+//! request with one answer. A request takes effect as a whole or not at all, and a [`Cause`] tells
+//! the truth about which. Names follow TS 29.244 where its terms fit, because this model is the
+//! core that a PFCP endpoint will speak for.
+//!
+//! ```text
+//! message  u16 version (1) | u32 sequence | u8 kind | fields          <= 64 KiB
+//! ```
+//!
+//! It deliberately does no I/O, holds no counter and knows no packet: [`Association`] is a state
+//! machine that checks requests against what stands and takes accepted ones in.
+//!
+//! Invariant: a decoder accepts exactly the bytes that the encoder makes, and never panics.
 #![forbid(unsafe_code)]
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+mod address;
+mod association;
+mod cause;
+mod message;
+mod rules;
+mod usage;
+
+pub use association::{Association, AssociationLimits, Novelty};
+pub use cause::{Cause, Refusal};
+pub use message::{
+    Answer, ContentBinding, DataPlaneInfo, MAX_MESSAGE_BYTES, MAX_SESSIONS_PER_PAGE, MessageError,
+    Request, TunnelAddress, VERSION, decode_answer, decode_request, encode_answer, encode_request,
+};
+pub use rules::{
+    DownlinkPath, MAX_CONTENTS, MAX_ORIGINS, MAX_PATH_BYTES, Payer, SessionChanges, SessionRules,
+    Sponsor,
+};
+pub use usage::{ContentUsage, SessionUsage, VolumeMeasurement};
