@@ -251,13 +251,15 @@ fn cut_empty_uneven_and_oversized_fragments_are_refused() {
     let mut reassembler = Reassembler::new(LIMITS);
     let mut parsed = parse_ip(&parts[0]).unwrap();
 
-    let cut = push(&mut reassembler, &parts[0][..1000], 0);
+    let cut = push(&mut reassembler, &parts[0][..996], 0);
     parsed.payload = &[];
     parsed.payload_len = 0;
     let empty = reassembler.push(&parsed, 0).map(|_| ());
     parsed.payload = &[1; 9];
     parsed.payload_len = 9;
     let uneven = reassembler.push(&parsed, 0).map(|_| ());
+    parsed.payload = &[1; 8];
+    parsed.payload_len = 8;
     parsed.fragment = Some(Fragment {
         id: 1,
         offset: 65_528,
@@ -316,5 +318,44 @@ fn protocols_are_apart_in_ipv4_and_not_in_ipv6() {
     assert_eq!(
         v6.push(&parsed, 0).unwrap().unwrap().protocol,
         protocol::UDP
+    );
+}
+
+#[test]
+fn the_last_fragment_again_with_more_to_follow_is_refused() {
+    let parts = fragments(1, 1480, 1); // the last one carries 8 bytes
+    let mut again = parts[1].clone();
+    again[6] |= 0x20;
+    let mut reassembler = Reassembler::new(LIMITS);
+
+    assert_eq!(push(&mut reassembler, &parts[1], 0), Ok(None));
+    assert_eq!(
+        push(&mut reassembler, &again, 0),
+        Err(WireError::FragmentOverlap)
+    );
+}
+
+#[test]
+fn blocks_of_a_discarded_datagram_are_given_out_once() {
+    let (first, second) = (fragments(1, 2000, 1), fragments(2, 2000, 1));
+    let mut forged = first[0].clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut reassembler = Reassembler::new(LIMITS);
+
+    assert_eq!(push(&mut reassembler, &first[0], 0), Ok(None));
+    assert_eq!(
+        push(&mut reassembler, &forged, 0),
+        Err(WireError::FragmentOverlap)
+    );
+    assert_eq!(reassembler.expire(2_000), 1);
+
+    assert_eq!(push(&mut reassembler, &first[0], 2_000), Ok(None));
+    assert_eq!(push(&mut reassembler, &second[0], 2_000), Ok(None));
+    assert_eq!(reassembler.pending_bytes(), 2 * BLOCK_BYTES);
+    let whole = packet("10.0.0.1:2152", "10.9.9.9:2152", 2000);
+    let completed = reassembler.push(&parse_ip(&first[1]).unwrap(), 2_000);
+    assert_eq!(
+        completed.unwrap().unwrap().payload,
+        parse_ip(&whole).unwrap().payload
     );
 }
