@@ -138,7 +138,7 @@ impl Decode for Status {
             .iter()
             .copied()
             .find(|status| status.code() == code)
-            .ok_or(DecodeError::UnknownTag {
+            .ok_or_else(|| DecodeError::UnknownTag {
                 what: "status",
                 value: code.into(),
             })

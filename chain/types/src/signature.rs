@@ -66,7 +66,8 @@ impl Domain {
     #[must_use]
     pub fn message(self, chain: &ChainId, payload: &[u8]) -> Vec<u8> {
         let tag = self.tag().as_bytes();
-        let mut message = Vec::with_capacity(tag.len().saturating_add(33 + payload.len()));
+        let mut message =
+            Vec::with_capacity(tag.len().saturating_add(33).saturating_add(payload.len()));
         message.extend_from_slice(tag);
         message.push(0);
         message.extend_from_slice(chain.as_bytes());
