@@ -14,6 +14,12 @@ mod classic;
 mod error;
 mod ng;
 mod source;
+#[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "test code builds small files"
+)]
+mod tests;
 mod writer;
 
 pub use error::CaptureError;

@@ -1,0 +1,124 @@
+//! No back end allocates per packet or per burst.
+#![allow(
+    unsafe_code,
+    reason = "a global allocator that counts can only be written so"
+)]
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use qlink_io::mem::{MemSink, MemSource};
+use qlink_io::pcap::{PcapSource, PcapngWriter};
+use qlink_io::udp::UdpPort;
+use qlink_io::{BURST_MAX, Burst, Outgoing, PacketSink, PacketSource};
+use qlink_wire::LinkType;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged; the counter is a plain cell
+// without a destructor and never allocates.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's guarantees for `layout` are those required.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `alloc` above, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of this thread while `work` runs.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+const NOBODY: Outgoing<'_> = Outgoing::EMPTY;
+
+/// Sends every frame of the burst to `to`.
+fn forward(source: &impl PacketSource, burst: &Burst, to: SocketAddr, sink: &mut impl PacketSink) {
+    let mut items = [NOBODY; BURST_MAX];
+    for (item, descriptor) in items.iter_mut().zip(burst) {
+        *item = Outgoing {
+            head: b"head",
+            body: source.frame(descriptor),
+            to,
+        };
+    }
+    let count = burst.len();
+    assert_eq!(sink.send_burst(items.get(..count).unwrap()).unwrap(), count);
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(
+        allocations(|| drop(std::hint::black_box(Box::new(1_u64)))),
+        1
+    );
+}
+
+#[test]
+fn memory_back_ends_allocate_nothing() {
+    let mut source = MemSource::new(vec![vec![1; 1400]; 100], LinkType::RawIp, 10);
+    let (mut sink, mut burst) = (MemSink::new(), Burst::new());
+    let to = "127.0.0.1:9".parse().unwrap();
+
+    let count = allocations(|| {
+        while source.recv_burst(&mut burst).is_ok() {
+            forward(&source, &burst, to, &mut sink);
+        }
+    });
+
+    assert_eq!((count, sink.packets()), (0, 1000));
+}
+
+#[test]
+fn reading_a_capture_allocates_nothing_once_it_is_open() {
+    let mut writer = PcapngWriter::new(Vec::new()).unwrap();
+    let id = writer.add_interface(LinkType::RawIp, "n6").unwrap();
+    for at in 0..5000 {
+        writer.write(id, at, &[7; 1400], 1400).unwrap();
+    }
+    let file = writer.finish().unwrap();
+    let mut source = PcapSource::new(file.as_slice()).unwrap();
+    let mut burst = Burst::new();
+    source.recv_burst(&mut burst).unwrap(); // describes the interface
+
+    let count = allocations(|| while source.recv_burst(&mut burst).is_ok() {});
+
+    assert_eq!((count, source.stats().packets), (0, 5000));
+}
+
+#[test]
+fn a_udp_port_allocates_nothing_once_it_is_bound() {
+    let bind = || UdpPort::bind("127.0.0.1:0".parse().unwrap(), LinkType::RawIp).unwrap();
+    let (mut from, mut to) = (bind(), bind());
+    let there = to.local_addr();
+    let mut frames = MemSource::new(vec![vec![1; 1400]; 32], LinkType::RawIp, 20);
+    let (mut burst, mut received) = (Burst::new(), 0);
+
+    let count = allocations(|| {
+        while frames.recv_burst(&mut burst).is_ok() {
+            forward(&frames, &burst, there, &mut from);
+            while to.poll(Some(Duration::from_millis(10))).unwrap() {
+                received += to.recv_burst(&mut burst).unwrap();
+            }
+        }
+    });
+
+    assert_eq!((count, received), (0, 640));
+}
