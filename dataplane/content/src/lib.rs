@@ -14,6 +14,7 @@ mod coverage;
 mod deltas;
 mod flow;
 mod heads;
+pub mod http;
 mod oracle;
 mod registration;
 mod view;
