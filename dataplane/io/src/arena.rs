@@ -468,6 +468,11 @@ mod tests {
             ArenaView::open(&path),
             Err(ArenaError::LengthMismatch { found: 100, .. })
         ));
+        std::fs::write(&path, [sound.as_slice(), &[0; 8]].concat()).unwrap();
+        assert!(matches!(
+            Arena::open(&path, 16),
+            Err(ArenaError::LengthMismatch { .. })
+        ));
         std::fs::write(&path, b"").unwrap();
         assert!(matches!(
             Arena::open(&path, 16),

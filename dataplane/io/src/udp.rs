@@ -478,6 +478,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_accepted_is_always_a_prefix() {
+        let (mut to, from) = (port(), port());
+        let (too_long, fits) = (vec![0; 70_000], vec![1; 10]);
+        let item = |body| Outgoing {
+            head: &[],
+            body,
+            to: to.local_addr(),
+        };
+        let mut items = vec![item(fits.as_slice()); 3 * BURST_MAX];
+        items[BURST_MAX + 5] = item(too_long.as_slice());
+
+        let accepted = from.send(&items).unwrap();
+
+        assert_eq!(accepted, BURST_MAX + 5);
+        assert_eq!(receive(&mut to, accepted).len(), accepted);
+        assert!(!to.poll(Some(Duration::from_millis(5))).unwrap());
+    }
+
+    #[test]
     fn a_peer_that_is_gone_does_not_break_the_port() {
         let mut from = port();
         let gone = port().local_addr();
