@@ -1,2 +1,45 @@
-//! Session and flow tables, single-writer counters, quotas.
+//! Session and flow tables, quotas, and the counters of the data plane.
+//!
+//! Tables have a fixed capacity and are filled before the first packet: a lookup never allocates,
+//! locks or grows. Counters live in words of shared memory with one writer; readers in other
+//! processes take consistent copies without ever stopping the writer.
+//!
+//! ```text
+//! arena  header | drops | worker | in-flight | redo | sessions | views | flows   (see `layout`)
+//! ```
+//!
+//! It deliberately knows no content: what a proof state means is `qlink-content`'s business, here
+//! it is a row of words that is either the old one or the new one, never half of each.
+//!
+//! Invariant: after a kill at any instruction, [`CounterArena::recover`] leaves every record
+//! whole, every proof state and its counters in step, and no byte counted twice.
 #![forbid(unsafe_code)]
+
+mod arena;
+mod flow;
+mod identity;
+mod index;
+mod inflight;
+mod layout;
+mod quota;
+mod reader;
+mod reason;
+mod record;
+mod redo;
+mod session;
+mod teid;
+mod usage;
+
+pub use arena::{ArenaSetup, CounterArena, ProofUpdate, Recovered, SetupError, WorkerCounter};
+pub use flow::{FlowKey, FlowTable};
+pub use identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
+pub use index::{KeyedIndex, TableKey, process_secret};
+pub use inflight::{BurstDelta, INFLIGHT_MAX};
+pub use layout::{ArenaLayout, LAYOUT_VERSION};
+pub use quota::{ChargeMode, Quota, QuotaVerdict};
+pub use reader::{ArenaReader, ReaderError, SessionSnapshot, Totals};
+pub use reason::DropReason;
+pub use record::StageSink;
+pub use session::{HotSession, SessionSlot, SessionTable};
+pub use teid::{TEID_REST_NS, TeidAllocator};
+pub use usage::Usage;

@@ -1,0 +1,582 @@
+//! The writer's side of the counters.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use qlink_io::arena::{Arena, ArenaError};
+use qlink_types::units::Incarnation;
+
+use crate::identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
+use crate::inflight::{self, BurstDelta};
+use crate::layout::{ArenaLayout, LAYOUT_VERSION, ROW_IDENTITY_WORDS, header};
+use crate::reason::DropReason;
+use crate::record::{Row, StageSink, add, load, store};
+use crate::redo::{self, RedoList};
+use crate::session::SessionSlot;
+use crate::usage::Usage;
+
+/// Why counters could not be set up. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The file is not usable.
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
+    /// The arena was written by a newer release; exit code 64 at the shell.
+    #[error("counter layout {found} is newer than {LAYOUT_VERSION}")]
+    NewerLayout {
+        /// The version found.
+        found: u64,
+    },
+    /// The arena has other dimensions than configured.
+    #[error("the arena was made for other limits: {what} is {found}, configured is {wanted}")]
+    OtherLimits {
+        /// Which dimension.
+        what: &'static str,
+        /// In the arena.
+        found: u64,
+        /// Configured.
+        wanted: u64,
+    },
+}
+
+/// How to set up the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArenaSetup {
+    /// Dimensions.
+    pub layout: ArenaLayout,
+    /// Counter start that a new arena gets; an existing one keeps its own.
+    pub incarnation: Incarnation,
+}
+
+/// What stood in the arena.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Sessions, the closed ones too.
+    pub sessions: Vec<(SessionSlot, SessionIdentity)>,
+    /// Views by place.
+    pub views: Vec<(usize, ViewIdentity)>,
+    /// Flows by place.
+    pub flows: Vec<(usize, FlowIdentity)>,
+    /// Network bytes that a kill left uncertain, this time.
+    pub uncertain_bytes: u64,
+}
+
+macro_rules! worker_counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
+        /// What a worker counts besides sessions and drops.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum WorkerCounter { $($(#[$doc])* $variant),* }
+
+        impl WorkerCounter {
+            /// Every counter in the order of their places.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The stable name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+        }
+    };
+}
+
+worker_counters! {
+    /// Packets received.
+    ReceivedPackets = "received_packets";
+    /// Packets accepted for transmit.
+    SentPackets = "sent_packets";
+    /// Inner IP bytes of forwarded packets.
+    NetworkBytes = "network_bytes";
+    /// Bursts with at least one packet.
+    Bursts = "bursts";
+    /// Echo requests answered.
+    EchoReplies = "echo_replies";
+    /// Flows opened.
+    FlowsOpened = "flows_opened";
+    /// Flows closed.
+    FlowsClosed = "flows_closed";
+    /// Times that the flow table was full.
+    FlowTableFull = "flow_table_full";
+    /// Broken conservation laws; zero in a sound build.
+    ConservationViolations = "conservation_violations";
+    /// Network bytes that kills left uncertain.
+    UncertainBytes = "uncertain_bytes";
+    /// Times that an arena with state was opened again.
+    Recoveries = "recoveries";
+}
+
+#[derive(Debug)]
+enum Backing {
+    File(Arena),
+    Memory(Box<[AtomicU64]>),
+}
+
+impl Backing {
+    #[inline]
+    fn words(&self) -> &[AtomicU64] {
+        match self {
+            Self::File(arena) => arena.words(),
+            Self::Memory(words) => words,
+        }
+    }
+}
+
+/// Counters and proof states of one worker; the only writer of its arena.
+#[derive(Debug)]
+pub struct CounterArena {
+    backing: Backing,
+    layout: ArenaLayout,
+    /// What the usage rows hold: read here, written through.
+    usages: Box<[Usage]>,
+    redo: RedoList,
+}
+
+impl CounterArena {
+    /// Opens or makes the arena file at `path` and recovers what stands in it.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SetupError`].
+    pub fn open(path: &Path, setup: ArenaSetup) -> Result<(Self, Recovered), SetupError> {
+        let arena = Arena::open_or_create(path, setup.layout.words())?;
+        Self::with_backing(Backing::File(arena), setup)
+    }
+
+    /// Counters in the memory of this process alone, all zero.
+    #[must_use]
+    pub fn in_memory(layout: ArenaLayout) -> Self {
+        let words = (0..layout.words()).map(|_| AtomicU64::new(0)).collect();
+        let arena = Self {
+            backing: Backing::Memory(words),
+            layout,
+            usages: vec![Usage::default(); layout.sessions].into_boxed_slice(),
+            redo: RedoList::new(),
+        };
+        arena.write_header(Incarnation::ZERO);
+        arena
+    }
+
+    fn with_backing(backing: Backing, setup: ArenaSetup) -> Result<(Self, Recovered), SetupError> {
+        let layout = setup.layout;
+        let mut arena = Self {
+            backing,
+            layout,
+            usages: vec![Usage::default(); layout.sessions].into_boxed_slice(),
+            redo: RedoList::new(),
+        };
+        match load(arena.words(), header::VERSION) {
+            0 => {
+                arena.write_header(setup.incarnation);
+                Ok((arena, Recovered::default()))
+            }
+            LAYOUT_VERSION => {
+                arena.check_header()?;
+                let recovered = arena.recover();
+                Ok((arena, recovered))
+            }
+            found => Err(SetupError::NewerLayout { found }),
+        }
+    }
+
+    fn dimensions(&self) -> [(usize, &'static str, usize); 6] {
+        let layout = &self.layout;
+        [
+            (header::SESSIONS, "sessions", layout.sessions),
+            (header::VIEWS, "views", layout.views),
+            (header::FLOWS, "flows", layout.flows),
+            (header::VIEW_WORDS, "view words", layout.view_words),
+            (header::FLOW_WORDS, "flow words", layout.flow_words),
+            (header::HEAD_WORDS, "head words", layout.head_words),
+        ]
+    }
+
+    /// The version goes last: without it the arena is still new.
+    fn write_header(&self, incarnation: Incarnation) {
+        for (at, _, value) in self.dimensions() {
+            store(self.words(), at, value as u64);
+        }
+        store(self.words(), header::INCARNATION, incarnation.get());
+        store(self.words(), header::WORKERS, 1);
+        store(self.words(), header::VERSION, LAYOUT_VERSION);
+    }
+
+    fn check_header(&self) -> Result<(), SetupError> {
+        for (at, what, value) in self.dimensions() {
+            let (found, wanted) = (load(self.words(), at), value as u64);
+            if found != wanted {
+                return Err(SetupError::OtherLimits {
+                    what,
+                    found,
+                    wanted,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the words into a state that a living writer would have left.
+    fn recover(&mut self) -> Recovered {
+        redo::recover(self.words(), self.layout.redo());
+        for slot in 0..self.layout.sessions {
+            let mut words = [0; Usage::WORDS];
+            let row = self.layout.usage(slot);
+            if row.read(self.words(), &mut words).is_some()
+                && let Some(usage) = self.usages.get_mut(slot)
+            {
+                *usage = Usage::from_words(words);
+            }
+        }
+        let uncertain_bytes = self.settle_leftovers();
+        add(
+            self.words(),
+            self.layout
+                .worker()
+                .saturating_add(WorkerCounter::Recoveries as usize),
+            1,
+        );
+        let identity = |at, len| -> Vec<u64> {
+            (at..)
+                .take(len)
+                .map(|place| load(self.words(), place))
+                .collect()
+        };
+        Recovered {
+            sessions: (0..self.layout.sessions)
+                .filter_map(|slot| {
+                    let words = identity(
+                        self.layout.session(slot).saturating_add(1),
+                        SessionIdentity::WORDS,
+                    );
+                    let number = u32::try_from(slot).ok()?;
+                    SessionIdentity::from_words(&words)
+                        .map(|found| (SessionSlot::new(number), found))
+                })
+                .collect(),
+            views: (0..self.layout.views)
+                .filter_map(|view| {
+                    let words = identity(self.layout.view(view), ROW_IDENTITY_WORDS);
+                    ViewIdentity::from_words(&words).map(|found| (view, found))
+                })
+                .collect(),
+            flows: (0..self.layout.flows)
+                .filter_map(|flow| {
+                    let words = identity(self.layout.flow(flow), ROW_IDENTITY_WORDS);
+                    FlowIdentity::from_words(&words).map(|found| (flow, found))
+                })
+                .collect(),
+            uncertain_bytes,
+        }
+    }
+
+    /// Books notes whose count did not happen as uncertain. A kill in here repeats at most the
+    /// note that is being booked, which its own guard then tells apart.
+    fn settle_leftovers(&mut self) -> u64 {
+        let mut total = 0_u64;
+        for note in inflight::leftovers(self.words(), self.layout.inflight()) {
+            let row = self.layout.usage(note.slot.index());
+            if row.guard(self.words()) != note.guard {
+                continue;
+            }
+            self.change_usage(note.slot, |usage| {
+                usage.uncertain = usage.uncertain.saturating_add(note.network_bytes);
+            });
+            total = total.saturating_add(note.network_bytes);
+            add(
+                self.words(),
+                self.layout
+                    .worker()
+                    .saturating_add(WorkerCounter::UncertainBytes as usize),
+                note.network_bytes,
+            );
+        }
+        inflight::clear(self.words(), self.layout.inflight());
+        total
+    }
+
+    #[inline]
+    fn words(&self) -> &[AtomicU64] {
+        self.backing.words()
+    }
+
+    /// Dimensions.
+    #[must_use]
+    pub const fn layout(&self) -> &ArenaLayout {
+        &self.layout
+    }
+
+    /// Start of these counters.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation::new(load(self.words(), header::INCARNATION))
+    }
+
+    /// Counters of a session.
+    #[inline]
+    #[must_use]
+    pub fn usage(&self, slot: SessionSlot) -> Usage {
+        self.usages.get(slot.index()).copied().unwrap_or_default()
+    }
+
+    /// Starts a session in `slot` with all counters at zero.
+    pub fn establish(&mut self, slot: SessionSlot, identity: &SessionIdentity) {
+        self.write_identity(slot, &[0]);
+        self.change_usage(slot, |usage| *usage = Usage::default());
+        self.set_identity(slot, identity);
+    }
+
+    /// Replaces what readers are told about a session; counters stay.
+    pub fn set_identity(&mut self, slot: SessionSlot, identity: &SessionIdentity) {
+        self.write_identity(slot, &identity.to_words());
+    }
+
+    /// Marks a session as closed; its counters stay readable until the slot is used again.
+    pub fn close_session(&mut self, slot: SessionSlot) {
+        let at = self.layout.session(slot.index()).saturating_add(1);
+        let words: Vec<u64> = (at..)
+            .take(SessionIdentity::WORDS)
+            .map(|place| load(self.words(), place))
+            .collect();
+        if let Some(identity) = SessionIdentity::from_words(&words) {
+            let state = SessionState::Closed;
+            self.set_identity(slot, &SessionIdentity { state, ..identity });
+        }
+    }
+
+    /// Guarded by an odd number while it changes: identities change rarely, readers wait.
+    fn write_identity(&self, slot: SessionSlot, identity: &[u64]) {
+        if slot.index() >= self.layout.sessions {
+            return;
+        }
+        let at = self.layout.session(slot.index());
+        let guard = load(self.words(), at) | 1;
+        store(self.words(), at, guard);
+        fence(Ordering::Release);
+        let padding = std::iter::repeat(&0);
+        let padded = identity.iter().chain(padding).take(SessionIdentity::WORDS);
+        for (place, word) in (at.saturating_add(1)..).zip(padded) {
+            store(self.words(), place, *word);
+        }
+        store(self.words(), at, guard.wrapping_add(1));
+    }
+
+    #[inline]
+    fn change_usage(&mut self, slot: SessionSlot, change: impl FnOnce(&mut Usage)) {
+        let Some(usage) = self.usages.get_mut(slot.index()) else {
+            return;
+        };
+        change(usage);
+        let row = self.layout.usage(slot.index());
+        usage.encode(&mut row.stage(self.backing.words()));
+        row.flip(self.backing.words());
+    }
+
+    /// Opens the place `view`; `encode` writes its first state.
+    pub fn open_view(
+        &mut self,
+        view: usize,
+        identity: ViewIdentity,
+        classes: [u64; 8],
+        encode: impl FnOnce(&mut StageSink<'_>),
+    ) {
+        if view >= self.layout.views {
+            return;
+        }
+        let row = self.layout.view_row(view);
+        let mut sink = row.stage(self.words());
+        classes.iter().for_each(|word| sink.put(*word));
+        encode(&mut sink);
+        row.flip(self.words());
+        self.open_place(self.layout.view(view), &identity.to_words());
+    }
+
+    /// Opens the place `flow`; `encode` writes its first state.
+    pub fn open_flow(
+        &mut self,
+        flow: usize,
+        identity: FlowIdentity,
+        encode: impl FnOnce(&mut StageSink<'_>),
+    ) {
+        if flow >= self.layout.flows {
+            return;
+        }
+        let row = self.layout.flow_row(flow);
+        encode(&mut row.stage(self.words()));
+        row.flip(self.words());
+        self.open_place(self.layout.flow(flow), &identity.to_words());
+        self.count(WorkerCounter::FlowsOpened, 1);
+    }
+
+    /// The first word says whether a place is open, so it goes last.
+    fn open_place(&self, at: usize, identity: &[u64]) {
+        let Some((open, rest)) = identity.split_first() else {
+            return;
+        };
+        for (place, word) in (at.saturating_add(1)..).zip(rest) {
+            store(self.words(), place, *word);
+        }
+        store(self.words(), at, *open);
+    }
+
+    /// Closes the place `view`.
+    pub fn close_view(&mut self, view: usize) {
+        if view < self.layout.views {
+            store(self.words(), self.layout.view(view), 0);
+        }
+    }
+
+    /// Closes the place `flow`.
+    pub fn close_flow(&mut self, flow: usize) {
+        if flow < self.layout.flows {
+            store(self.words(), self.layout.flow(flow), 0);
+            self.count(WorkerCounter::FlowsClosed, 1);
+        }
+    }
+
+    /// State words of a view, without its classes.
+    #[must_use]
+    pub fn view_state(&self, view: usize) -> Vec<u64> {
+        let mut words = self.state(self.layout.view_row(view));
+        words.drain(..crate::layout::VIEW_HEAD_WORDS.min(words.len()));
+        words
+    }
+
+    /// State words of a flow.
+    #[must_use]
+    pub fn flow_state(&self, flow: usize) -> Vec<u64> {
+        self.state(self.layout.flow_row(flow))
+    }
+
+    fn state(&self, row: Row) -> Vec<u64> {
+        let mut words = vec![0; row.len];
+        if row.read(self.words(), &mut words).is_none() {
+            words.clear();
+        }
+        words
+    }
+
+    /// The head logs of a flow.
+    #[inline]
+    #[must_use]
+    pub fn heads(&self, flow: usize) -> &[AtomicU64] {
+        let start = self.layout.heads(flow);
+        self.words()
+            .get(start..start.saturating_add(self.layout.head_words))
+            .unwrap_or_default()
+    }
+
+    /// Begins a change of a flow, views and a session that happens as one.
+    #[inline]
+    pub fn update(&mut self) -> ProofUpdate<'_> {
+        self.redo.clear();
+        ProofUpdate { arena: self }
+    }
+
+    /// Notes what the packets of a burst will add when they are forwarded: call before sending.
+    #[inline]
+    pub fn note_burst(&mut self, entries: &[(SessionSlot, BurstDelta)]) {
+        let words = self.backing.words();
+        let notes = entries.iter().map(|(slot, delta)| {
+            let guard = self.layout.usage(slot.index()).guard(words);
+            (*slot, guard, delta)
+        });
+        inflight::note(words, self.layout.inflight(), notes);
+    }
+
+    /// Adds what was forwarded of the noted burst: call after sending.
+    #[inline]
+    pub fn commit_burst(&mut self, entries: &[(SessionSlot, BurstDelta)]) {
+        for (slot, delta) in entries {
+            self.change_usage(*slot, |usage| delta.apply(usage));
+        }
+        inflight::clear(self.words(), self.layout.inflight());
+    }
+
+    /// Counts dropped packets.
+    #[inline]
+    pub fn count_drop(&mut self, reason: DropReason, packets: u64) {
+        let at = self.layout.drops().saturating_add(reason.index());
+        add(self.words(), at, packets);
+    }
+
+    /// Raises a counter of the worker.
+    #[inline]
+    pub fn count(&mut self, counter: WorkerCounter, by: u64) {
+        let at = self.layout.worker().saturating_add(counter as usize);
+        add(self.words(), at, by);
+    }
+
+    /// Packets dropped for `reason`.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        load(
+            self.words(),
+            self.layout.drops().saturating_add(reason.index()),
+        )
+    }
+
+    /// A counter of the worker.
+    #[must_use]
+    pub fn counter(&self, counter: WorkerCounter) -> u64 {
+        load(
+            self.words(),
+            self.layout.worker().saturating_add(counter as usize),
+        )
+    }
+}
+
+/// A change in preparation; without [`Self::commit`] nothing happens.
+#[derive(Debug)]
+pub struct ProofUpdate<'a> {
+    arena: &'a mut CounterArena,
+}
+
+impl ProofUpdate<'_> {
+    /// Prepares the next state of a flow, which `encode` writes.
+    #[inline]
+    pub fn flow(&mut self, flow: usize, encode: impl FnOnce(&mut StageSink<'_>)) {
+        let row = self.arena.layout.flow_row(flow);
+        let mut sink = row.stage(self.arena.backing.words());
+        encode(&mut sink);
+        debug_assert!(sink.fits(), "the layout has room for the largest state");
+        self.arena.redo.push(row);
+    }
+
+    /// Prepares the next state of a view.
+    #[inline]
+    pub fn view(
+        &mut self,
+        view: usize,
+        classes: [u64; 8],
+        encode: impl FnOnce(&mut StageSink<'_>),
+    ) {
+        let row = self.arena.layout.view_row(view);
+        let mut sink = row.stage(self.arena.backing.words());
+        classes.iter().for_each(|word| sink.put(*word));
+        encode(&mut sink);
+        debug_assert!(sink.fits(), "the layout has room for the largest state");
+        self.arena.redo.push(row);
+    }
+
+    /// Prepares the next counters of a session, once per update.
+    #[inline]
+    pub fn usage(&mut self, slot: SessionSlot, usage: Usage) {
+        let Some(place) = self.arena.usages.get_mut(slot.index()) else {
+            return;
+        };
+        *place = usage;
+        let row = self.arena.layout.usage(slot.index());
+        usage.encode(&mut row.stage(self.arena.backing.words()));
+        self.arena.redo.push(row);
+    }
+
+    /// Makes all of it the state, as one change.
+    #[inline]
+    pub fn commit(self) {
+        let at = self.arena.layout.redo();
+        self.arena.redo.commit(self.arena.backing.words(), at);
+    }
+}
+
+#[cfg(test)]
+#[path = "arena_tests.rs"]
+mod tests;

@@ -1,0 +1,249 @@
+//! The readers' side of the counters: other processes, while the writer works.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use qlink_io::arena::{ArenaError, ArenaView};
+use qlink_pfcp::{ContentUsage, SessionUsage};
+use qlink_types::ids::SessionId;
+use qlink_types::units::{Bytes, Incarnation};
+
+use crate::arena::WorkerCounter;
+use crate::identity::{SessionIdentity, SessionState, ViewIdentity};
+use crate::layout::{ArenaLayout, LAYOUT_VERSION, ROW_IDENTITY_WORDS, VIEW_HEAD_WORDS, header};
+use crate::reason::DropReason;
+use crate::record::load;
+use crate::session::SessionSlot;
+use crate::usage::Usage;
+
+/// Why counters cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaderError {
+    /// The file is not usable.
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
+    /// The writer has not prepared it yet.
+    #[error("the arena has no counters yet")]
+    NotReady,
+    /// The arena was written by a newer release.
+    #[error("counter layout {found} is newer than {LAYOUT_VERSION}")]
+    NewerLayout {
+        /// The version found.
+        found: u64,
+    },
+    /// The header contradicts the file's size.
+    #[error("the arena has {found} words, its header needs {needed}")]
+    Size {
+        /// Words in the file.
+        found: usize,
+        /// Words that the header's dimensions need.
+        needed: usize,
+    },
+}
+
+/// A session with its counters at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSnapshot {
+    /// Its place.
+    pub slot: SessionSlot,
+    /// Who it is.
+    pub identity: SessionIdentity,
+    /// What it has used; `contents` in the order of the sponsor's list.
+    pub usage: SessionUsage,
+}
+
+/// Sums over the whole data plane.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Packets accepted for transmit.
+    pub packets: u64,
+    /// Inner IP bytes of forwarded packets.
+    pub network_bytes: u64,
+    /// Network bytes that kills left uncertain.
+    pub uncertain_bytes: u64,
+    /// Broken conservation laws; zero in a sound build.
+    pub conservation_violations: u64,
+    /// Every worker counter by name.
+    pub worker: BTreeMap<&'static str, u64>,
+}
+
+/// Reads the counters of a data plane, living or dead.
+#[derive(Debug)]
+pub struct ArenaReader {
+    view: ArenaView,
+    layout: ArenaLayout,
+}
+
+impl ArenaReader {
+    /// Opens the arena file of a data plane.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ReaderError`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ReaderError> {
+        let view = ArenaView::open(path)?;
+        let words = view.words();
+        match load(words, header::VERSION) {
+            LAYOUT_VERSION => {}
+            0 => return Err(ReaderError::NotReady),
+            found => return Err(ReaderError::NewerLayout { found }),
+        }
+        let dimension = |at| usize::try_from(load(words, at)).unwrap_or(usize::MAX);
+        let layout = ArenaLayout {
+            sessions: dimension(header::SESSIONS),
+            views: dimension(header::VIEWS),
+            flows: dimension(header::FLOWS),
+            view_words: dimension(header::VIEW_WORDS),
+            flow_words: dimension(header::FLOW_WORDS),
+            head_words: dimension(header::HEAD_WORDS),
+        };
+        let (found, needed) = (words.len(), layout.words());
+        if found < needed {
+            return Err(ReaderError::Size { found, needed });
+        }
+        Ok(Self { view, layout })
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        self.view.words()
+    }
+
+    /// Start of the counters.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation::new(load(self.words(), header::INCARNATION))
+    }
+
+    /// Every session, closed ones too until their place is used again. Each is consistent in
+    /// itself; two sessions may be a moment apart.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionSnapshot> {
+        let mut contents = self.contents();
+        (0..self.layout.sessions)
+            .filter_map(|slot| self.snapshot(slot, &mut contents))
+            .collect()
+    }
+
+    /// One session; a live one rather than a closed one of the same id.
+    #[must_use]
+    pub fn session(&self, session: &SessionId) -> Option<SessionSnapshot> {
+        let mut found: Vec<usize> = (0..self.layout.sessions)
+            .filter(|slot| {
+                self.identity(*slot)
+                    .is_some_and(|identity| identity.session == *session)
+            })
+            .collect();
+        found.sort_by_key(|slot| {
+            self.identity(*slot)
+                .is_none_or(|identity| identity.state == SessionState::Closed)
+        });
+        let slot = found.first()?;
+        self.snapshot(*slot, &mut self.contents())
+    }
+
+    fn snapshot(
+        &self,
+        slot: usize,
+        contents: &mut BTreeMap<u32, Vec<(u16, ContentUsage)>>,
+    ) -> Option<SessionSnapshot> {
+        let identity = self.identity(slot)?;
+        let mut words = [0; Usage::WORDS];
+        self.layout.usage(slot).read(self.words(), &mut words)?;
+        // The slot may have gone to another session in between.
+        if self.identity(slot)?.session != identity.session {
+            return None;
+        }
+        let number = u32::try_from(slot).ok()?;
+        let mut views = contents.remove(&number).unwrap_or_default();
+        views.sort_by_key(|(position, _)| *position);
+        let views: Vec<ContentUsage> = views.into_iter().map(|(_, usage)| usage).collect();
+        Some(SessionSnapshot {
+            slot: SessionSlot::new(number),
+            identity,
+            usage: SessionUsage {
+                contents: views.try_into().unwrap_or_default(),
+                ..Usage::from_words(words).to_session_usage()
+            },
+        })
+    }
+
+    fn identity(&self, slot: usize) -> Option<SessionIdentity> {
+        let at = self.layout.session(slot);
+        let guard = self.words().get(at)?;
+        for _ in 0..10_000 {
+            // Pairs with the Release store that ends a change.
+            let before = guard.load(Ordering::Acquire);
+            let mut words = [0; SessionIdentity::WORDS];
+            for (to, place) in words.iter_mut().zip(at.saturating_add(1)..) {
+                *to = load(self.words(), place);
+            }
+            // Pairs with the Release fence that begins one.
+            fence(Ordering::Acquire);
+            if before & 1 == 0 && guard.load(Ordering::Relaxed) == before {
+                return SessionIdentity::from_words(&words);
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    /// What each view has proven, by session slot.
+    fn contents(&self) -> BTreeMap<u32, Vec<(u16, ContentUsage)>> {
+        let mut contents: BTreeMap<u32, Vec<(u16, ContentUsage)>> = BTreeMap::new();
+        for view in 0..self.layout.views {
+            let at = self.layout.view(view);
+            let identity: Vec<u64> = (at..)
+                .take(ROW_IDENTITY_WORDS)
+                .map(|place| load(self.words(), place))
+                .collect();
+            let mut classes = [0; VIEW_HEAD_WORDS];
+            let row = self.layout.view_row(view);
+            if let Some(identity) = ViewIdentity::from_words(&identity)
+                && row.read(self.words(), &mut classes).is_some()
+            {
+                let [_, verified_unique, ..] = classes;
+                let usage = ContentUsage {
+                    content: identity.content,
+                    verified_unique: Bytes::new(verified_unique),
+                };
+                let of_session = contents.entry(identity.session.get()).or_default();
+                of_session.push((identity.position, usage));
+            }
+        }
+        contents
+    }
+
+    /// Packets dropped so far by reason; reasons without any are left out.
+    #[must_use]
+    pub fn drops(&self) -> BTreeMap<&'static str, u64> {
+        DropReason::all()
+            .map(|reason| {
+                let at = self.layout.drops().saturating_add(reason.index());
+                (reason.name(), load(self.words(), at))
+            })
+            .filter(|(_, packets)| *packets > 0)
+            .collect()
+    }
+
+    /// Sums over the whole data plane.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let value = |counter: WorkerCounter| {
+            load(
+                self.words(),
+                self.layout.worker().saturating_add(counter as usize),
+            )
+        };
+        Totals {
+            packets: value(WorkerCounter::SentPackets),
+            network_bytes: value(WorkerCounter::NetworkBytes),
+            uncertain_bytes: value(WorkerCounter::UncertainBytes),
+            conservation_violations: value(WorkerCounter::ConservationViolations),
+            worker: WorkerCounter::ALL
+                .iter()
+                .map(|counter| (counter.name(), value(*counter)))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Why a packet was not forwarded: the one closed list, for JSON, metrics, arena and console.
+
+use qlink_wire::WireError;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal;)*) => {
+        /// Why a packet was not forwarded, or in a replay not counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum DropReason {
+            /// The outer packet is malformed; the name is [`WireError::reason`].
+            Wire(WireError),
+            $($(#[$doc])* $variant,)*
+        }
+
+        #[derive(Clone, Copy)]
+        enum Place { $($variant),* }
+
+        /// Every reason that is not a [`WireError`].
+        const OWN: &[DropReason] = &[$(DropReason::$variant),*];
+
+        impl DropReason {
+            /// Place in tables of counters, `0..DropReason::COUNT`.
+            #[must_use]
+            #[inline]
+            pub const fn index(self) -> usize {
+                match self {
+                    Self::Wire(error) => error as usize,
+                    $(Self::$variant => WireError::ALL.len().saturating_add(Place::$variant as usize),)*
+                }
+            }
+
+            /// The stable name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    Self::Wire(error) => error.reason(),
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// An IP packet that is no GTP-U, for example other traffic in a capture.
+    NotGtpu = "not_gtpu";
+    /// A GTP-U message other than a G-PDU that nothing here acts on.
+    GtpuSignalling = "gtpu_signalling";
+    /// An extension header that the sender requires us to understand.
+    GtpuExtensionUnknown = "gtpu_extension_unknown";
+    /// The G-PDU holds no sound IP header.
+    InnerMalformed = "inner_malformed";
+    /// No session has this TEID.
+    TeidUnknown = "teid_unknown";
+    /// The TEID belongs to another peer.
+    PeerMismatch = "peer_mismatch";
+    /// The inner source is not the session's subscriber.
+    SourceSpoofed = "source_spoofed";
+    /// No session has the destination of a downlink packet.
+    UeUnknown = "ue_unknown";
+    /// GTP-U inside GTP-U.
+    GtpuNested = "gtpu_nested";
+    /// Addressed to this gateway's own addresses.
+    ToInfrastructure = "to_infrastructure";
+    /// From an address that is not the configured neighbour.
+    NeighbourUnknown = "neighbour_unknown";
+    /// The personal payer's limit is used up.
+    QuotaExhausted = "quota_exhausted";
+    /// Nobody pays for these bytes.
+    NotSponsored = "not_sponsored";
+    /// Would need more coverage ranges than a flow has; TCP sends it again.
+    CoverageFull = "coverage_full";
+    /// Ahead of framing that was not seen yet; TCP sends it again.
+    FramingUnknown = "framing_unknown";
+    /// No room for another flow.
+    FlowTableFull = "flow_table_full";
+    /// Too long for a tunnel packet.
+    TooLong = "too_long";
+    /// The send queue is full.
+    TransmitFull = "transmit_full";
+    /// The system refused the packet.
+    TransmitRefused = "transmit_refused";
+    /// Outer fragments whose rest never came.
+    FragmentExpired = "fragment_expired";
+}
+
+impl DropReason {
+    /// Number of reasons.
+    pub const COUNT: usize = WireError::ALL.len() + OWN.len();
+
+    /// Every reason in the order of [`Self::index`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        let wire = WireError::ALL.iter().copied().map(Self::Wire);
+        wire.chain(OWN.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_place_and_name() {
+        let names: BTreeSet<&str> = DropReason::all().map(DropReason::name).collect();
+
+        assert_eq!(names.len(), DropReason::COUNT);
+        for (index, reason) in DropReason::all().enumerate() {
+            assert_eq!(reason.index(), index);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Rows of words that are always whole: two slots and a guard.
+//!
+//! ```text
+//! guard | slot 0 | slot 1        slot (guard & 1) is the state, the other one is being prepared
+//! ```
+//!
+//! The single writer prepares the other slot and then raises the guard by one: that store is the
+//! change, before it everything is old, after it everything is new. A reader copies the slot that
+//! the guard names and looks at the guard again; it tries again when the guard has moved.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// How often a reader tries before it gives up (chosen: a writer commits a row at most some
+/// million times a second, a copy takes less than a microsecond).
+const TRIES: usize = 10_000;
+
+/// Where a guarded row of `len` words per slot begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Place of the guard.
+    pub(crate) at: usize,
+    /// Words of one slot.
+    pub(crate) len: usize,
+}
+
+impl Row {
+    /// Words of a row with slots of `len` words.
+    pub(crate) const fn words(len: usize) -> usize {
+        len.saturating_mul(2).saturating_add(1)
+    }
+
+    #[inline]
+    pub(crate) fn guard(self, words: &[AtomicU64]) -> u64 {
+        load(words, self.at)
+    }
+
+    /// The slot that a guard value names.
+    #[inline]
+    fn slot(self, words: &[AtomicU64], guard: u64) -> &[AtomicU64] {
+        let skip = if guard & 1 == 0 { 0 } else { self.len };
+        let start = self.at.saturating_add(1).saturating_add(skip);
+        words
+            .get(start..start.saturating_add(self.len))
+            .unwrap_or_default()
+    }
+
+    /// The slot to prepare. The fence keeps what is written there behind the last change, for the
+    /// reader's fence in [`Self::read`].
+    #[inline]
+    pub(crate) fn stage(self, words: &[AtomicU64]) -> StageSink<'_> {
+        fence(Ordering::Release);
+        StageSink {
+            slot: self.slot(words, self.guard(words).wrapping_add(1)),
+            used: 0,
+        }
+    }
+
+    /// Makes the prepared slot the state.
+    #[inline]
+    pub(crate) fn flip(self, words: &[AtomicU64]) {
+        let next = self.guard(words).wrapping_add(1);
+        store(words, self.at, next);
+    }
+
+    /// Copies the state to `out`; `None` when the writer changes it faster than it can be read.
+    pub(crate) fn read(self, words: &[AtomicU64], out: &mut [u64]) -> Option<()> {
+        let guard = words.get(self.at)?;
+        for _ in 0..TRIES {
+            // Pairs with the Release store of `flip`.
+            let before = guard.load(Ordering::Acquire);
+            for (to, from) in out.iter_mut().zip(self.slot(words, before)) {
+                *to = from.load(Ordering::Relaxed);
+            }
+            // Pairs with the Release fence of `stage`.
+            fence(Ordering::Acquire);
+            if guard.load(Ordering::Relaxed) == before {
+                return Some(());
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+}
+
+/// Takes the words of a slot in order; words beyond its room are counted but not kept.
+#[derive(Debug)]
+pub struct StageSink<'a> {
+    slot: &'a [AtomicU64],
+    used: usize,
+}
+
+impl StageSink<'_> {
+    /// Writes the next word.
+    #[inline]
+    pub fn put(&mut self, word: u64) {
+        if let Some(place) = self.slot.get(self.used) {
+            write(place, word, Ordering::Relaxed);
+        }
+        self.used = self.used.saturating_add(1);
+    }
+
+    /// Whether every word found room.
+    #[inline]
+    pub(crate) const fn fits(&self) -> bool {
+        self.used <= self.slot.len()
+    }
+}
+
+#[inline]
+pub(crate) fn load(words: &[AtomicU64], at: usize) -> u64 {
+    words.get(at).map_or(0, |word| word.load(Ordering::Relaxed))
+}
+
+/// Stores with Release: behind everything written before.
+#[inline]
+pub(crate) fn store(words: &[AtomicU64], at: usize, value: u64) {
+    if let Some(word) = words.get(at) {
+        write(word, value, Ordering::Release);
+    }
+}
+
+/// Adds to a counter that has one writer: a load and a store, no locked instruction.
+#[inline]
+pub(crate) fn add(words: &[AtomicU64], at: usize, by: u64) {
+    if let Some(word) = words.get(at) {
+        let sum = word.load(Ordering::Relaxed).wrapping_add(by);
+        write(word, sum, Ordering::Relaxed);
+    }
+}
+
+/// Every store to an arena passes here, so that tests can end a writer's life between any two.
+#[inline]
+fn write(word: &AtomicU64, value: u64, order: Ordering) {
+    #[cfg(test)]
+    if !death::may_store() {
+        return;
+    }
+    word.store(value, order);
+}
+
+/// A writer that dies after a number of stores.
+#[cfg(test)]
+pub(crate) mod death {
+    use std::cell::Cell;
+
+    thread_local! {
+        static STORES_LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
+    }
+
+    /// From now on this thread has `stores` stores to live; `u64::MAX`: for ever.
+    pub(crate) fn after(stores: u64) {
+        STORES_LEFT.set(stores);
+    }
+
+    pub(super) fn may_store() -> bool {
+        let left = STORES_LEFT.get();
+        if left != u64::MAX {
+            STORES_LEFT.set(left.saturating_sub(1));
+        }
+        left > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    #[test]
+    fn a_prepared_slot_is_invisible_until_the_flip() {
+        let words: Vec<AtomicU64> = (0..5).map(|_| AtomicU64::new(0)).collect();
+        let row = Row { at: 0, len: 2 };
+        let mut out = [0; 2];
+
+        let mut stage = row.stage(&words);
+        stage.put(7);
+        stage.put(8);
+        row.read(&words, &mut out).unwrap();
+        assert_eq!(out, [0, 0]);
+
+        row.flip(&words);
+        row.read(&words, &mut out).unwrap();
+        assert_eq!(out, [7, 8]);
+    }
+
+    /// A writer counts all words of a row up together; every copy must be of one moment.
+    #[test]
+    fn a_reader_never_sees_half_of_a_change() {
+        let words: Arc<[AtomicU64]> = (0..33).map(|_| AtomicU64::new(0)).collect();
+        let row = Row { at: 0, len: 16 };
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = std::thread::spawn({
+            let (words, stop) = (Arc::clone(&words), Arc::clone(&stop));
+            move || {
+                let mut count = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    count += 1;
+                    let mut stage = row.stage(&words);
+                    (0..16).for_each(|_| stage.put(count));
+                    row.flip(&words);
+                }
+            }
+        });
+
+        let mut copies = 0;
+        for _ in 0..200_000 {
+            let mut out = [0; 16];
+            if row.read(&words, &mut out).is_some() {
+                copies += 1;
+                assert!(out.iter().all(|word| *word == out[0]), "{out:?}");
+            }
+        }
+
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+        assert!(copies > 0);
+    }
+}

@@ -1,0 +1,261 @@
+//! The sessions that packets are looked up in.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use qlink_kernel::prefetch_slice;
+use qlink_pfcp::SessionRules;
+use qlink_types::ids::Teid;
+use qlink_types::package::RepeatPolicy;
+
+use crate::index::KeyedIndex;
+use crate::quota::{ChargeMode, Quota};
+use crate::teid::TeidAllocator;
+
+/// A session's place in the tables of its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct SessionSlot(u32);
+
+impl SessionSlot {
+    /// From its number.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Its number as an index.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a packet needs to know of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HotSession {
+    /// Our uplink endpoint; 0: the place is empty.
+    pub teid: Teid,
+    /// The BaseStation's downlink endpoint.
+    pub downlink_teid: Teid,
+    /// The subscriber.
+    pub ue: IpAddr,
+    /// The BaseStation.
+    pub peer: SocketAddr,
+    /// Who pays for charged bytes.
+    pub quota: Quota,
+    /// Most content bytes the sponsor pays for; `None`: there is no sponsor and no flow state.
+    pub sponsor_limit: Option<u64>,
+}
+
+impl HotSession {
+    const EMPTY: Self = Self {
+        teid: Teid::new(0),
+        downlink_teid: Teid::new(0),
+        ue: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        quota: Quota {
+            mode: ChargeMode::Block,
+            repeat: RepeatPolicy::ChargeUser,
+        },
+        sponsor_limit: None,
+    };
+
+    /// The hot part of `rules`, which must carry their TEID; `None` when they do not.
+    #[must_use]
+    pub fn from_rules(rules: &SessionRules) -> Option<Self> {
+        Some(Self {
+            teid: rules.teid.filter(|teid| teid.get() != 0)?,
+            downlink_teid: rules.path.downlink_teid,
+            ue: rules.ue,
+            peer: rules.path.peer,
+            quota: Quota {
+                mode: ChargeMode::from(&rules.payer),
+                repeat: rules
+                    .sponsor
+                    .as_ref()
+                    .map_or(RepeatPolicy::ChargeUser, |sponsor| sponsor.repeat),
+            },
+            sponsor_limit: rules.sponsor.as_ref().map(|sponsor| sponsor.limit.get()),
+        })
+    }
+}
+
+/// Sessions by slot, by TEID and by subscriber address. All memory is taken at construction.
+#[derive(Debug)]
+pub struct SessionTable {
+    sessions: Box<[HotSession]>,
+    /// TEIDs that are not of our own making.
+    foreign: KeyedIndex<u32>,
+    by_ue: KeyedIndex<IpAddr>,
+}
+
+impl SessionTable {
+    /// Room for `capacity` sessions (1 to 2^20).
+    #[must_use]
+    pub fn new(capacity: u32, secret: u64) -> Self {
+        let capacity = (capacity as usize).clamp(1, 1 << 20);
+        Self {
+            sessions: vec![HotSession::EMPTY; capacity].into_boxed_slice(),
+            foreign: KeyedIndex::new(capacity, secret),
+            by_ue: KeyedIndex::new(capacity, secret),
+        }
+    }
+
+    /// Starts loading the session that `teid` names.
+    #[inline]
+    pub fn prefetch(&self, teid: Teid) {
+        prefetch_slice(&self.sessions, TeidAllocator::slot_of(teid).index());
+    }
+
+    /// The session whose uplink endpoint is `teid`: one index and one compare for TEIDs of ours.
+    #[inline]
+    #[must_use]
+    pub fn by_teid(&self, teid: Teid) -> Option<(SessionSlot, &HotSession)> {
+        let slot = TeidAllocator::slot_of(teid);
+        match self.sessions.get(slot.index()) {
+            Some(session) if session.teid == teid && teid.get() != 0 => Some((slot, session)),
+            _ => self.by_foreign_teid(teid),
+        }
+    }
+
+    fn by_foreign_teid(&self, teid: Teid) -> Option<(SessionSlot, &HotSession)> {
+        if self.foreign.is_empty() {
+            return None;
+        }
+        let slot = SessionSlot(self.foreign.get(&teid.get())?);
+        self.get(slot).map(|session| (slot, session))
+    }
+
+    /// Hash of a subscriber address, for [`Self::prefetch_ue`] and [`Self::by_ue`].
+    #[inline]
+    #[must_use]
+    pub fn hash_ue(&self, ue: &IpAddr) -> u64 {
+        self.by_ue.hash(ue)
+    }
+
+    /// Starts loading the place of an address.
+    #[inline]
+    pub fn prefetch_ue(&self, hash: u64) {
+        self.by_ue.prefetch(hash);
+    }
+
+    /// The session of a subscriber address whose hash is known.
+    #[inline]
+    #[must_use]
+    pub fn by_ue(&self, hash: u64, ue: &IpAddr) -> Option<(SessionSlot, &HotSession)> {
+        let slot = SessionSlot(self.by_ue.get_hashed(hash, ue)?);
+        self.get(slot).map(|session| (slot, session))
+    }
+
+    /// The session in a slot.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, slot: SessionSlot) -> Option<&HotSession> {
+        self.sessions
+            .get(slot.index())
+            .filter(|session| session.teid.get() != 0)
+    }
+
+    /// Puts a session into an empty slot, or replaces the one there; `false`, and nothing is
+    /// looked up there any more, when slot, TEID or address do not fit.
+    pub fn insert(&mut self, slot: SessionSlot, session: HotSession) -> bool {
+        self.remove(slot);
+        let Some(place) = self.sessions.get_mut(slot.index()) else {
+            return false;
+        };
+        if session.teid.get() == 0 || self.by_ue.get(&session.ue).is_some() {
+            return false;
+        }
+        *place = session;
+        let own = TeidAllocator::slot_of(session.teid) == slot;
+        let found = self.by_ue.insert(session.ue, slot.0)
+            && (own || self.foreign.insert(session.teid.get(), slot.0));
+        if !found {
+            self.remove(slot);
+        }
+        found
+    }
+
+    /// Empties a slot.
+    pub fn remove(&mut self, slot: SessionSlot) {
+        let Some(place) = self.sessions.get_mut(slot.index()) else {
+            return;
+        };
+        let session = std::mem::replace(place, HotSession::EMPTY);
+        if session.teid.get() == 0 {
+            return;
+        }
+        if self.by_ue.get(&session.ue) == Some(slot.0) {
+            self.by_ue.remove(&session.ue);
+        }
+        if self.foreign.get(&session.teid.get()) == Some(slot.0) {
+            self.foreign.remove(&session.teid.get());
+        }
+    }
+
+    /// Room.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.sessions.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(teid: u32, host: u8) -> HotSession {
+        HotSession {
+            teid: Teid::new(teid),
+            ue: IpAddr::from([10, 0, 0, host]),
+            ..HotSession::EMPTY
+        }
+    }
+
+    fn find(table: &SessionTable, host: u8) -> Option<SessionSlot> {
+        let ue = IpAddr::from([10, 0, 0, host]);
+        table.by_ue(table.hash_ue(&ue), &ue).map(|(slot, _)| slot)
+    }
+
+    #[test]
+    fn own_and_foreign_teids_are_found_and_late_generations_are_not() {
+        let mut table = SessionTable::new(8, 1);
+        assert!(table.insert(SessionSlot(2), session(0x0000_0207, 1)));
+        assert!(table.insert(SessionSlot(3), session(0xdead_beef, 2)));
+
+        let slot = |teid| table.by_teid(Teid::new(teid)).map(|(slot, _)| slot.0);
+
+        assert_eq!(slot(0x0000_0207), Some(2));
+        assert_eq!(slot(0xdead_beef), Some(3));
+        assert_eq!(slot(0x0000_0208), None);
+        assert_eq!(slot(0), None);
+        assert_eq!(find(&table, 2), Some(SessionSlot(3)));
+    }
+
+    #[test]
+    fn a_removed_session_is_found_by_nothing() {
+        let mut table = SessionTable::new(8, 1);
+        table.insert(SessionSlot(3), session(0xdead_beef, 2));
+
+        table.remove(SessionSlot(3));
+
+        assert!(table.by_teid(Teid::new(0xdead_beef)).is_none());
+        assert_eq!(find(&table, 2), None);
+    }
+
+    #[test]
+    fn a_taken_address_refuses_a_second_session() {
+        let mut table = SessionTable::new(8, 1);
+        table.insert(SessionSlot(1), session(0x0000_0101, 1));
+
+        assert!(!table.insert(SessionSlot(2), session(0x0000_0201, 1)));
+        assert_eq!(find(&table, 1), Some(SessionSlot(1)));
+    }
+}
