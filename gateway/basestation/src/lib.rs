@@ -1,2 +1,33 @@
 //! BaseStation agent: forwards subscriber traffic as GTP-U, signs session opens and receipts.
+//!
+//! ```text
+//! devices --radio: raw IP over UDP--> [forwarding thread] --N3: GTP-U--> gateway
+//! owner --control socket--> [agent] --REST: signed session open, signed receipt--> gateway
+//! ```
+//! It does not look into payload, knows no package terms and decides no price. Its invariant: only
+//! packets of an open session pass, in both directions, and the network bytes it signs are those it
+//! forwarded.
 #![forbid(unsafe_code)]
+
+mod agent;
+mod config;
+mod control;
+mod forward;
+mod gateway_api;
+mod key;
+mod service;
+mod tap;
+mod worker;
+
+pub use agent::{Agent, AgentError, Closed, Identity, OpenRequest, Opened};
+pub use config::{Config, ConfigError};
+pub use control::{ControlRequest, Counters, NetworkCounters};
+pub use forward::{
+    Downlink, DropCount, DropReason, EntryIndex, Forwarder, InstallError, NetworkCount, Tunnel,
+    UPLINK_HEAD, Uplink,
+};
+pub use gateway_api::{GatewayApi, GatewayError, HttpGateway};
+pub use key::{KeyError, read_key};
+pub use service::{RunError, run};
+pub use tap::{NoTap, Tap, TapDirection, TapPacket};
+pub use worker::{Worker, WorkerCount, WorkerError, WorkerGone, WorkerHandle};

@@ -205,7 +205,7 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => self.broken |= error.kind() != io::ErrorKind::WouldBlock,
             }
-            let more = self.input.len() % chunk.len() == 0 && !self.input.is_empty();
+            let more = self.input.len().is_multiple_of(chunk.len()) && !self.input.is_empty();
             if self.broken || !more || self.input.len() > LINE_MAX {
                 break;
             }

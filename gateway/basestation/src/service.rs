@@ -1,0 +1,70 @@
+//! The BaseStation process: one forwarding thread, one control thread per connection.
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::agent::{Agent, Identity};
+use crate::config::{Config, ConfigError};
+use crate::control::serve;
+use crate::forward::Forwarder;
+use crate::gateway_api::GatewayApi;
+use crate::key::{KeyError, read_key};
+use crate::tap::Tap;
+use crate::worker::{Worker, WorkerCount, WorkerError};
+
+/// Why a BaseStation ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is wrong.
+    #[error("configuration")]
+    Config(#[from] ConfigError),
+    /// The device key cannot be used.
+    #[error("device key")]
+    Key(#[from] KeyError),
+    /// Forwarding failed.
+    #[error("forwarding")]
+    Worker(#[from] WorkerError),
+    /// The control socket failed.
+    #[error("control socket")]
+    Control(#[from] std::io::Error),
+    /// A thread ended by a panic.
+    #[error("forwarding thread panicked")]
+    Panicked,
+}
+
+/// Runs a BaseStation until `stop` is set or it is told to stop; its final counters come back.
+///
+/// # Errors
+///
+/// [`RunError`].
+pub fn run(
+    config: &Config,
+    api: Box<dyn GatewayApi>,
+    tap: Box<dyn Tap>,
+    stop: &AtomicBool,
+) -> Result<WorkerCount, RunError> {
+    config.validate()?;
+    let key = read_key(&config.key_file)?;
+    let forwarder = Forwarder::new(config.trusted_gateways.clone(), config.sessions_max);
+    let (worker, handle) = Worker::bind(config.radio, config.n3, forwarder, tap)?;
+    let identity = Identity {
+        chain: config.chain,
+        basestation: config.basestation,
+        gateway: config.gateway,
+        key,
+        n3: worker.n3_addr(),
+    };
+    let agent = Agent::new(identity, api, handle)?;
+    tracing::info!(radio = %worker.radio_addr(), n3 = %worker.n3_addr(), "forwarding");
+    std::thread::scope(|scope| {
+        let forwarding = scope.spawn(|| {
+            let result = worker.run();
+            // Without forwarding there is nothing to control.
+            stop.store(true, Ordering::Relaxed);
+            result
+        });
+        let controlled = serve(&config.control, &agent, stop);
+        agent.worker().stop();
+        let count = forwarding.join().map_err(|_| RunError::Panicked)??;
+        controlled?;
+        Ok(count)
+    })
+}
