@@ -344,6 +344,7 @@ impl<const N: usize> Ranges<N> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers of a test")]
 mod tests {
     use proptest::prelude::*;
 

@@ -8,10 +8,10 @@
 use crate::flow::Direction;
 
 /// Size of one direction's log.
-pub const LOG_BYTES: u64 = 16_384;
+pub(crate) const LOG_BYTES: u64 = 16_384;
 
 /// Newest bytes of a log that copies are compared with, and most bytes one packet appends.
-pub const KEPT_BYTES: u64 = 8_192;
+pub(crate) const KEPT_BYTES: u64 = 8_192;
 
 const LOG_WORDS: usize = 2_048;
 

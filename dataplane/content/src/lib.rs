@@ -15,6 +15,7 @@ mod deltas;
 mod flow;
 mod heads;
 pub mod http;
+mod map;
 mod oracle;
 mod registration;
 mod view;

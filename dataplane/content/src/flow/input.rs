@@ -112,9 +112,10 @@ pub enum Verdict {
 
 /// Why a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum CloseReason {
     /// FIN acknowledged both ways.
-    Finished,
+    Finished = 0,
     /// A believed RST.
     Reset,
     /// A SYN with another initial sequence number.
@@ -123,4 +124,27 @@ pub enum CloseReason {
     Idle,
     /// The session ended.
     SessionEnd,
+}
+
+impl CloseReason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::Finished,
+        Self::Reset,
+        Self::Replaced,
+        Self::Idle,
+        Self::SessionEnd,
+    ];
+
+    /// Stable name in schemas and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Reset => "reset",
+            Self::Replaced => "replaced",
+            Self::Idle => "idle",
+            Self::SessionEnd => "session_end",
+        }
+    }
 }

@@ -1,76 +1,370 @@
-//! Stub.
-use super::input::{CloseReason, Context, Direction, Segment, Verdict};
-use crate::deltas::Deltas;
-use crate::view::View;
-use crate::words::{WordSink, WordsError};
+//! The flow's state and what SYN, ACK, FIN and RST do to it.
 
-/// The proof of one TCP flow.
+use super::half::Half;
+use super::input::{CloseReason, Context, Direction, DropReason, Policy, Segment, Verdict};
+use super::settle::Outcome;
+use super::tally::Tally;
+use super::walk;
+use crate::coverage::Ranges;
+use crate::deltas::{ChargeReason, Deltas, add};
+use crate::http::{Queue, Side, Violation};
+use crate::map::{Place, Slot};
+use crate::oracle::{CopyOracle, Oracle as _};
+use crate::view::{Classes, View};
+
+/// Responses whose copies are compared. Source: the flow's rule d.
+pub(super) const RESPONSES_KEPT: u32 = 8;
+
+/// Room for islands of downlink stream that wait for their acknowledgement.
+pub(super) const PENDING_RANGES: usize = 32;
+
+/// Mismatching segments that demote a flow. Source: design.md law 3.
+pub(super) const MISMATCH_LIMIT: u8 = 3;
+
+/// How a flow is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// By the rules.
+    Proving,
+    /// Charged: its start was not seen.
+    MidStream,
+    /// Charged: its framing is in doubt.
+    Unframed(Violation),
+    /// Charged: it did not match.
+    Demoted,
+    /// Charged: it is over.
+    Closed(CloseReason),
+}
+
+impl Standing {
+    /// Why all payload is charged; `None` when it is not.
+    #[inline]
+    pub(super) const fn charge(self) -> Option<ChargeReason> {
+        match self {
+            Self::Proving => None,
+            Self::MidStream => Some(ChargeReason::MidStream),
+            Self::Unframed(_) => Some(ChargeReason::Unframed),
+            Self::Demoted => Some(ChargeReason::Demoted),
+            Self::Closed(_) => Some(ChargeReason::Closed),
+        }
+    }
+}
+
+/// The proof of one TCP flow: a plain value of fixed size that puts each payload byte into one
+/// class and can be stored as words after each packet.
 #[derive(Debug, Clone, Copy)]
 pub struct FlowProof {
-    last_ns: u64,
+    pub(super) up: Half,
+    pub(super) down: Half,
+    pub(super) standing: Standing,
+    /// Downlink stream that waits for its acknowledgement; heads and framing inside are skipped.
+    pub(super) pending: Ranges<PENDING_RANGES>,
+    pub(super) queue: Queue,
+    pub(super) pending_verified: u64,
+    pub(super) pending_overhead: u64,
+    pub(super) mismatches: u8,
+    /// Whether a content byte was acknowledged.
+    pub(super) verified: bool,
+    /// The first content nominated.
+    pub(super) primary: Option<u16>,
+    /// Bytes that wait for `primary`.
+    pub(super) unbound: Classes,
+    /// Stated content length of the last responses, by message number; 0: unknown.
+    pub(super) totals: [u64; RESPONSES_KEPT as usize],
+    pub(super) last_ns: u64,
+    pub(super) violations: u64,
 }
 
 impl FlowProof {
-    /// Words of the largest encoding.
-    pub const WORDS: usize = 1_024;
-
     /// A flow of which nothing was seen.
     #[must_use]
-    pub const fn new(now_ns: u64) -> Self {
-        Self { last_ns: now_ns }
+    pub fn new(now_ns: u64) -> Self {
+        Self {
+            up: Half::new(Side::Request),
+            down: Half::new(Side::Response),
+            standing: Standing::Proving,
+            pending: Ranges::new(),
+            queue: Queue::new(),
+            pending_verified: 0,
+            pending_overhead: 0,
+            mismatches: 0,
+            verified: false,
+            primary: None,
+            unbound: Classes::default(),
+            totals: [0; RESPONSES_KEPT as usize],
+            last_ns: now_ns,
+            violations: 0,
+        }
     }
 
-    /// Judges one segment.
+    /// Judges one segment: the class of each payload byte, and what its acknowledgement settles.
+    ///
+    /// Views are changed in place. After [`Verdict::Drop`] neither flow nor views have changed and
+    /// the packet must not be forwarded; [`Policy::Replay`] never drops.
+    #[inline]
     pub fn segment(
         &mut self,
         context: &mut Context<'_>,
         direction: Direction,
         segment: &Segment<'_>,
     ) -> Verdict {
-        let _ = (context, direction, segment);
-        Verdict::Forward(Deltas::default())
+        if direction == Direction::Downlink
+            && let Some(deltas) = self.steady(context, segment)
+        {
+            return Verdict::Forward(deltas);
+        }
+        match self.any(context, direction, segment) {
+            Ok(deltas) => Verdict::Forward(deltas),
+            Err(reason) => Verdict::Drop(reason),
+        }
     }
 
-    /// Ends the flow: nothing of it stays pending.
+    /// The steady state: downlink bytes that continue the stream inside one body and match. `None`
+    /// when anything is different; nothing has changed then.
+    #[inline]
+    fn steady(&mut self, context: &mut Context<'_>, segment: &Segment<'_>) -> Option<Deltas> {
+        let control = Segment::SYN | Segment::FIN | Segment::RST;
+        let down = &mut self.down;
+        let length = segment.payload.len() as u64;
+        let plain = !segment.has(control)
+            && self.standing == Standing::Proving
+            && length > 0
+            && u64::from(segment.payload_len) == length
+            && down.fin.is_none();
+        let start = down.end;
+        let stop = start.checked_add(length)?;
+        let continues = u64::try_from(down.position(segment.seq)?) == Ok(start)
+            && down.seen.last()?.end == start
+            && stop <= down.parse_at;
+        if !plain || !continues {
+            return None;
+        }
+        let located = down.map.locate(start);
+        let Place::Body {
+            slot: Slot::Content(slot),
+            offset,
+        } = located.place
+        else {
+            return None;
+        };
+        let view = context.views.get_mut(usize::from(slot))?;
+        let copy = context.contents.content(slot)?.bytes;
+        if length > located.len
+            || !self.pending.insert_would_fit(start, stop)
+            || CopyOracle::new(copy).equal_prefix(offset, segment.payload) != segment.payload.len()
+        {
+            return None;
+        }
+        // Both continue a range or fit, as just checked.
+        let _ = down.seen.insert(start, stop);
+        let _ = self.pending.insert(start, stop);
+        down.end = stop;
+        add(&mut self.pending_verified, length);
+        add(&mut view.classes.wire_payload, length);
+        add(&mut view.classes.pending, length);
+        self.last_ns = context.now_ns;
+        if segment.has(Segment::ACK)
+            && let Some(acked) = self.up.acknowledged(segment.ack)
+        {
+            self.up.acked = self.up.acked.max(acked);
+        }
+        Some(Deltas {
+            wire_payload: length,
+            pending_in: length,
+            ..Deltas::default()
+        })
+    }
+
+    fn any(
+        &mut self,
+        context: &mut Context<'_>,
+        direction: Direction,
+        segment: &Segment<'_>,
+    ) -> Result<Deltas, DropReason> {
+        let length = u64::from(segment.payload_len).max(segment.payload.len() as u64);
+        let may_drop =
+            context.policy == Policy::Live && length > 0 && self.standing == Standing::Proving;
+        let before = may_drop.then_some(*self);
+        let mut tally = Tally::new();
+        self.last_ns = context.now_ns;
+        if segment.has(Segment::SYN) {
+            self.open(context.views, direction, segment.seq, &mut tally.deltas);
+        }
+        if length > 0
+            && let Err(reason) = walk::payload(self, context, direction, segment, &mut tally)
+        {
+            // Only a proving flow on live traffic drops, and that was kept.
+            if let Some(before) = before {
+                *self = before;
+            }
+            return Err(reason);
+        }
+        tally.apply(context.views, self.primary, &mut self.unbound);
+        let mut deltas = tally.deltas;
+        if segment.has(Segment::FIN) {
+            self.finish(direction, segment, length);
+        }
+        if segment.has(Segment::ACK) {
+            self.acknowledge(context.views, direction, segment.ack, &mut deltas);
+        }
+        let over = if segment.has(Segment::RST) && self.believes_reset(direction, segment) {
+            Some(CloseReason::Reset)
+        } else if self.up.is_finished() && self.down.is_finished() {
+            Some(CloseReason::Finished)
+        } else {
+            None
+        };
+        if let Some(reason) = over {
+            self.end(context.views, reason, &mut deltas);
+        }
+        self.audit(&mut deltas);
+        Ok(deltas)
+    }
+
+    /// Ends the flow: nothing of it stays pending. Closing twice adds nothing.
     pub fn close(&mut self, views: &mut [View], reason: CloseReason) -> Deltas {
-        let _ = (views, reason);
-        Deltas::default()
+        let mut deltas = Deltas::default();
+        self.end(views, reason, &mut deltas);
+        self.audit(&mut deltas);
+        deltas
     }
 
     /// Whether the flow is closed, and why.
     #[must_use]
     pub const fn closed(&self) -> Option<CloseReason> {
-        None
+        match self.standing {
+            Standing::Closed(reason) => Some(reason),
+            Standing::Proving | Standing::MidStream | Standing::Unframed(_) | Standing::Demoted => {
+                None
+            }
+        }
     }
 
-    /// When the last segment came.
+    /// Why the flow's framing is in doubt, if it is.
+    #[must_use]
+    pub const fn violation(&self) -> Option<Violation> {
+        match self.standing {
+            Standing::Unframed(violation) => Some(violation),
+            Standing::Proving | Standing::MidStream | Standing::Demoted | Standing::Closed(_) => {
+                None
+            }
+        }
+    }
+
+    /// When the last segment came, in the caller's nanoseconds; close after [`crate::IDLE_NS`].
     #[must_use]
     pub const fn idle_since(&self) -> u64 {
         self.last_ns
     }
 
-    /// Writes the state to `out`; how many words were used.
-    ///
-    /// # Errors
-    ///
-    /// [`WordsError::TooShort`]; [`Self::WORDS`] always suffice.
-    pub fn to_words(&self, out: &mut [u64]) -> Result<usize, WordsError> {
-        let _ = out;
-        Ok(0)
+    /// Bytes that have no final class yet.
+    #[must_use]
+    pub const fn pending_bytes(&self) -> u64 {
+        self.pending_verified.saturating_add(self.pending_overhead)
     }
 
-    /// Sends the state's words to `sink`.
-    pub fn encode(&self, sink: &mut impl WordSink) {
-        sink.put(0);
+    /// Broken conservation laws found so far; always zero.
+    #[must_use]
+    pub const fn violations(&self) -> u64 {
+        self.violations
     }
 
-    /// Reads a state.
-    ///
-    /// # Errors
-    ///
-    /// [`WordsError`] when the words are no state.
-    pub fn from_words(words: &[u64]) -> Result<Self, WordsError> {
-        let _ = words;
-        Ok(Self::new(0))
+    pub(super) const fn half(&self, direction: Direction) -> &Half {
+        match direction {
+            Direction::Uplink => &self.up,
+            Direction::Downlink => &self.down,
+        }
+    }
+
+    pub(super) const fn half_mut(&mut self, direction: Direction) -> &mut Half {
+        match direction {
+            Direction::Uplink => &mut self.up,
+            Direction::Downlink => &mut self.down,
+        }
+    }
+
+    /// A SYN: the start of a direction, its repetition, or the start of another flow.
+    fn open(&mut self, views: &mut [View], direction: Direction, isn: u32, deltas: &mut Deltas) {
+        let known = self.half(direction).isn;
+        let fresh = known.is_none() && self.standing == Standing::Proving;
+        if known == Some(isn) {
+            return;
+        }
+        if !fresh {
+            self.end(views, CloseReason::Replaced, deltas);
+            let (up, down, violations) = (self.up.log, self.down.log, self.violations);
+            *self = Self::new(self.last_ns);
+            // The logs go on where they were: a committed state may still compare with them.
+            (self.up.log, self.down.log, self.violations) = (up, down, violations);
+        }
+        self.half_mut(direction).isn = Some(isn);
+    }
+
+    fn finish(&mut self, direction: Direction, segment: &Segment<'_>, length: u64) {
+        let half = self.half_mut(direction);
+        let Some(start) = half.position(first_seq(segment)) else {
+            return;
+        };
+        let length = i64::try_from(length).unwrap_or(i64::MAX);
+        if let Ok(fin) = u64::try_from(start.saturating_add(length)) {
+            half.fin = Some(fin);
+        }
+    }
+
+    fn acknowledge(
+        &mut self,
+        views: &mut [View],
+        direction: Direction,
+        ack: u32,
+        deltas: &mut Deltas,
+    ) {
+        let half = match direction {
+            Direction::Uplink => &mut self.down,
+            Direction::Downlink => &mut self.up,
+        };
+        let Some(acked) = half.acknowledged(ack) else {
+            return;
+        };
+        half.acked = half.acked.max(acked);
+        if direction == Direction::Uplink {
+            self.settle(views, acked, Outcome::Acknowledged, deltas);
+        }
+    }
+
+    fn believes_reset(&self, direction: Direction, segment: &Segment<'_>) -> bool {
+        let (own, other) = match direction {
+            Direction::Uplink => (&self.up, &self.down),
+            Direction::Downlink => (&self.down, &self.up),
+        };
+        if own.isn.is_some() {
+            return own.believes_reset(segment.seq);
+        }
+        // The answer to a SYN that nobody accepts has no number of its own.
+        let answered = segment
+            .has(Segment::ACK)
+            .then(|| other.position(segment.ack))
+            .flatten();
+        let known = 0..=i64::try_from(other.end).unwrap_or(i64::MAX);
+        other.isn.is_none() || answered.is_some_and(|position| known.contains(&position))
+    }
+
+    fn audit(&mut self, deltas: &mut Deltas) {
+        if !deltas.is_conserved() {
+            debug_assert!(
+                deltas.is_conserved(),
+                "a byte has no class or two: {deltas:?}"
+            );
+            deltas.violations = 1;
+            add(&mut self.violations, 1);
+        }
+    }
+}
+
+/// Sequence number of the first payload byte; a SYN takes one.
+pub(super) const fn first_seq(segment: &Segment<'_>) -> u32 {
+    if segment.has(Segment::SYN) {
+        segment.seq.wrapping_add(1)
+    } else {
+        segment.seq
     }
 }
