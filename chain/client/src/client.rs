@@ -161,8 +161,8 @@ impl ChainClient {
         };
         let answer: SubmitAnswer = self
             .http
-            .retried(ATTEMPTS, async || {
-                self.http.post("/v1/transactions", &request, None).await
+            .retried(ATTEMPTS, || {
+                self.http.post("/v1/transactions", &request, None)
             })
             .await?;
         Ok(answer.id)
@@ -196,9 +196,7 @@ impl ChainClient {
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, HttpError> {
-        self.http
-            .retried(ATTEMPTS, async || self.http.get(path).await)
-            .await
+        self.http.retried(ATTEMPTS, || self.http.get(path)).await
     }
 }
 

@@ -169,9 +169,10 @@ impl JsonClient {
     /// # Errors
     ///
     /// The last [`HttpError`].
-    pub async fn retried<T, F>(&self, attempts: u32, mut request: F) -> Result<T, HttpError>
+    pub async fn retried<T, F, R>(&self, attempts: u32, mut request: F) -> Result<T, HttpError>
     where
-        F: AsyncFnMut() -> Result<T, HttpError>,
+        F: FnMut() -> R,
+        R: Future<Output = Result<T, HttpError>>,
     {
         let mut pause = Duration::from_millis(50);
         let mut left = attempts;

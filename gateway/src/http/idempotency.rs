@@ -1,0 +1,215 @@
+//! `Idempotency-Key` on every POST: a repeated request gets the first answer, and only it.
+//!
+//! ```text
+//! Sessions column:  'i' key -> body hash (32) | stored at ms (u64) | status (u16) | body
+//! ```
+//!
+//! The requests themselves are idempotent too (a transaction by its id, a session by its signed
+//! request), so a crash between effect and stored answer repeats the effect harmlessly.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use qlink_serve::Problem;
+use qlink_store::{Column, KvStore, Sync, WriteBatch};
+use qlink_types::codec::Encode as _;
+use qlink_types::codec::{Blob, Decode as _};
+use qlink_types::ids::Hash32;
+use qlink_types::struct_codec;
+use qlink_types::units::TimeMs;
+
+use super::problem::internal;
+use crate::service::now;
+
+/// Longest key.
+const KEY_BYTES_MAX: usize = 128;
+
+/// Longest request or answer under a key.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// How long an answer is kept: a day.
+const KEEP_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Requests under way at one time.
+const IN_FLIGHT_MAX: usize = 1024;
+
+/// A stored answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stored {
+    body_hash: Hash32,
+    stored_at: TimeMs,
+    status: u16,
+    body: Blob<BODY_BYTES_MAX>,
+}
+
+struct_codec!(Stored {
+    body_hash,
+    stored_at,
+    status,
+    body
+});
+
+/// Keys of finished requests in the store, and those under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    store: Arc<dyn KvStore>,
+    in_flight: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Keys {
+    pub(crate) fn new(store: Arc<dyn KvStore>) -> Self {
+        Self {
+            store,
+            in_flight: Arc::default(),
+        }
+    }
+
+    fn begin(&self, key: &str) -> Result<InFlight, Problem> {
+        let mut keys = self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= IN_FLIGHT_MAX {
+            return Err(Problem::of_status(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many requests are under way; try again",
+            )
+            .with_retry_after(1));
+        }
+        if !keys.insert(key.to_owned()) {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                "idempotency_key_in_use",
+                "a request with this key is under way; wait for its answer",
+            ));
+        }
+        Ok(InFlight {
+            keys: self.clone(),
+            key: key.to_owned(),
+        })
+    }
+}
+
+/// Frees its key when dropped, however the request ends.
+struct InFlight {
+    keys: Keys,
+    key: String,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut keys = self
+            .keys
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        keys.remove(&self.key);
+    }
+}
+
+/// Middleware for all routes; requests other than POST, and those without a key, pass.
+pub(crate) async fn idempotent(
+    State(keys): State<Keys>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let key = match request.headers().get("idempotency-key") {
+        Some(value) if request.method() == Method::POST => read_key(value)?,
+        _ => return Ok(next.run(request).await),
+    };
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+        Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE, format!("the body: {error}"))
+    })?;
+    let mut hashed = parts.uri.path().as_bytes().to_vec();
+    hashed.push(0);
+    hashed.extend_from_slice(&body);
+    let body_hash = Hash32::new(*blake3::hash(&hashed).as_bytes());
+
+    let _in_flight = keys.begin(&key)?;
+    let row = row_key(&key);
+    let stored = keys
+        .store
+        .get(Column::Sessions, &row)
+        .map_err(|error| internal(&error))?;
+    let stored = stored.and_then(|bytes| Stored::from_bytes(&bytes).ok());
+    if let Some(stored) = stored.filter(|row| now() < row.stored_at.plus_millis(KEEP_MS)) {
+        return replay(&stored, body_hash);
+    }
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    store_answer(&keys, row, body_hash, response).await
+}
+
+fn read_key(value: &HeaderValue) -> Result<String, Problem> {
+    let text = value.to_str().unwrap_or_default();
+    if text.is_empty() || text.len() > KEY_BYTES_MAX {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "idempotency_key_invalid",
+            format!("the key must be 1 to {KEY_BYTES_MAX} visible ASCII characters"),
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn replay(stored: &Stored, body_hash: Hash32) -> Result<Response, Problem> {
+    if stored.body_hash != body_hash {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "this key was used with another request; take a new key",
+        ));
+    }
+    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+    let kind = if status.is_success() {
+        "application/json"
+    } else {
+        "application/problem+json"
+    };
+    let mut response = (status, stored.body.to_vec()).into_response();
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert("idempotent-replayed", HeaderValue::from_static("true"));
+    Ok(response)
+}
+
+/// Keeps the answer unless it invites to try again, in which case the effect has not happened.
+async fn store_answer(
+    keys: &Keys,
+    row: Vec<u8>,
+    body_hash: Hash32,
+    response: Response,
+) -> Result<Response, Problem> {
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, BODY_BYTES_MAX)
+        .await
+        .map_err(|error| internal(&error))?;
+    if !parts.status.is_server_error() && parts.status != StatusCode::TOO_MANY_REQUESTS {
+        let stored = Stored {
+            body_hash,
+            stored_at: now(),
+            status: parts.status.as_u16(),
+            body: Blob::try_from(body.to_vec()).map_err(|error| internal(&error))?,
+        };
+        let mut batch = WriteBatch::new();
+        batch.put(Column::Sessions, row, stored.to_bytes());
+        keys.store
+            .write(batch, Sync::Durable)
+            .map_err(|error| internal(&error))?;
+    }
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
+fn row_key(key: &str) -> Vec<u8> {
+    let mut row = vec![b'i'];
+    row.extend_from_slice(key.as_bytes());
+    row
+}

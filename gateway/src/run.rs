@@ -1,0 +1,198 @@
+//! The gateway process: opens what is durable, starts link, settlement and server, drains at the
+//! end.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qlink_client::ChainClient;
+use qlink_client::http::HttpError;
+use qlink_serve::{HttpMetrics, ServeConfig, ServeError, Server};
+use qlink_store::{Column, FormatError, KvStore, Layout, RocksOptions, RocksStore};
+use qlink_types::signature::SecretKey;
+use tokio::sync::watch;
+
+use crate::config::{ConfigError, GatewayConfig};
+use crate::copies::Copies;
+use crate::http::router;
+use crate::link::Link;
+use crate::metrics::GatewayMetrics;
+use crate::registry::{AddressPool, Registry, RegistryError};
+use crate::service::{Parts, Service};
+use crate::settle::{SettleError, Settlement};
+
+/// The gateway's durable directory, version 1.
+const LAYOUT: Layout = Layout {
+    magic: *b"QLGATEWY",
+    version: 1,
+    columns: &[Column::Meta, Column::Outbox, Column::Sessions],
+};
+
+/// How long the node may take to answer at the start.
+const NODE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Why the gateway did not start or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is not usable.
+    #[error("the configuration is not usable")]
+    Config(#[from] ConfigError),
+    /// The directory is not usable.
+    #[error("the directory {directory} is not usable")]
+    Format {
+        /// Which.
+        directory: String,
+        /// Why.
+        #[source]
+        source: FormatError,
+    },
+    /// The secret key is not usable.
+    #[error("key file {path}: {detail}")]
+    Key {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Sessions cannot be read.
+    #[error("sessions cannot be read")]
+    Registry(#[from] RegistryError),
+    /// The system refused something.
+    #[error("the system refused something")]
+    Io(#[from] std::io::Error),
+    /// The node does not answer.
+    #[error("the node does not answer")]
+    Node(#[from] HttpError),
+    /// Settlement cannot start.
+    #[error("settlement cannot start")]
+    Settle(#[from] SettleError),
+    /// The listener cannot start.
+    #[error("the listener cannot start")]
+    Serve(#[from] ServeError),
+    /// Metrics cannot be registered.
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl RunError {
+    /// Whether the program should end with exit code 64 (bad configuration or format).
+    #[must_use]
+    pub const fn is_bad_configuration(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Key { .. } => true,
+            Self::Format { source, .. } => source.is_bad_format(),
+            _ => false,
+        }
+    }
+}
+
+/// Reads a secret key: 64 hexadecimal digits in a file that only its owner may read.
+///
+/// # Errors
+///
+/// [`RunError::Key`]; the file's content is never part of it.
+pub fn read_key(path: &Path) -> Result<SecretKey, RunError> {
+    let bad = |detail: &str| RunError::Key {
+        path: path.display().to_string(),
+        detail: detail.to_owned(),
+    };
+    let meta = fs::metadata(path).map_err(|error| bad(&error.to_string()))?;
+    if meta.permissions().mode() & 0o077 != 0 {
+        return Err(bad("others may read it; set its mode to 0600"));
+    }
+    let text = fs::read_to_string(path).map_err(|error| bad(&error.to_string()))?;
+    let mut seed = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut seed)
+        .map_err(|_| bad("it must hold 64 hexadecimal digits"))?;
+    Ok(SecretKey::from_seed(seed))
+}
+
+/// Runs the gateway until `stop` turns true; `ready` is told where it listens.
+///
+/// # Errors
+///
+/// [`RunError`] when it cannot start.
+pub async fn run(
+    config: GatewayConfig,
+    ready: impl FnOnce(SocketAddr),
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    config.check()?;
+    let registry = prometheus::Registry::new();
+    let service = Arc::new(open(config.clone(), &registry).await?);
+    let settlement = Settlement::resume(Arc::clone(&service), &config.directory).await?;
+
+    let mut serve = ServeConfig::at("gateway", config.listen);
+    serve.max_body_bytes = config.upload_bytes_max;
+    serve.body_timeout = Duration::from_secs(600);
+    let server = Server::bind(serve).await?;
+    server.metrics().register(&registry)?;
+    let http = HttpMetrics::register(&registry, "gateway")?;
+    let routes = http.measure(router(Arc::clone(&service), registry));
+    ready(server.local_addr());
+
+    let settling = tokio::spawn(settlement.run(stop.clone()));
+    let drained = server.run(routes, stopped(stop)).await;
+    tracing::info!(?drained, "server has ended");
+    if settling.await.is_err() {
+        tracing::error!("the settlement task ended early");
+    }
+    Ok(())
+}
+
+/// Resolves when `stop` turns true, or when nobody is left who could turn it.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        if stop.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn open(config: GatewayConfig, registry: &prometheus::Registry) -> Result<Service, RunError> {
+    let key = read_key(&config.key_file)?;
+    fs::create_dir_all(&config.directory)?;
+    let store = RocksStore::open(
+        &config.directory.join("db"),
+        &LAYOUT,
+        &RocksOptions::default(),
+    )
+    .map_err(|source| RunError::Format {
+        directory: config.directory.display().to_string(),
+        source,
+    })?;
+    let store: Arc<dyn KvStore> = Arc::new(store);
+    let node = ChainClient::new(&config.node);
+    let status = wait_for_node(&node).await?;
+    let pool = AddressPool {
+        base: config.ue_base,
+        count: config.ue_count,
+    };
+    Ok(Service::new(Parts {
+        chain: status,
+        link: Link::start(&config.dataplane)?,
+        copies: Copies::open(&config.directory.join("contents"))?,
+        metrics: GatewayMetrics::register(registry)?,
+        registry: Registry::open(Arc::clone(&store), pool)?,
+        node,
+        store,
+        key,
+        config,
+    }))
+}
+
+async fn wait_for_node(node: &ChainClient) -> Result<qlink_types::signature::ChainId, HttpError> {
+    let started = tokio::time::Instant::now();
+    loop {
+        match node.status().await {
+            Ok(status) => return Ok(status.chain_id),
+            Err(error) if error.is_transient() && started.elapsed() < NODE_WITHIN => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

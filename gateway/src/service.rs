@@ -1,0 +1,525 @@
+//! What the gateway does with sessions: open, read, close. Holds everything that requests share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use qlink_api::session::{CloseSessionRequest, OpenSessionRequest};
+use qlink_client::ChainClient;
+use qlink_client::http::HttpError;
+use qlink_client::rpc::PackageAnswer;
+use qlink_pfcp::{
+    Answer, Cause, ContentBinding, DownlinkPath, Payer, Request, SessionRules, SessionUsage,
+    Sponsor,
+};
+use qlink_store::KvStore;
+use qlink_types::codec::{List, Text};
+use qlink_types::ids::{GatewayId, OperatorId, SessionId};
+use qlink_types::package::{PackageTerms, RepeatPolicy, Scope};
+use qlink_types::receipt::{Receipt, ReceiptSigner, SignedReceipt};
+use qlink_types::signature::{ChainId, SecretKey};
+use qlink_types::transaction::Party;
+use qlink_types::units::{Bytes, TimeMs};
+
+use crate::admission::{Facts, OpenRefusal, Place, admit, check_request, session_id};
+use crate::config::GatewayConfig;
+use crate::copies::Copies;
+use crate::link::{Link, LinkError};
+use crate::metrics::GatewayMetrics;
+use crate::registry::{Registry, RegistryError};
+use crate::session::{Endpoint, Leg, Session, Stage};
+use crate::usage::Counters;
+
+/// Why the gateway did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The node could not be asked.
+    #[error("the node could not be asked")]
+    Node(#[from] HttpError),
+    /// The session is not opened.
+    #[error(transparent)]
+    Refused(#[from] OpenRefusal),
+    /// No such session.
+    #[error("there is no session {0}")]
+    UnknownSession(SessionId),
+    /// A receipt does not fit its session.
+    #[error("{detail}")]
+    BadReceipt {
+        /// Why.
+        detail: String,
+    },
+    /// The data plane did not do its part.
+    #[error("the data plane did not do its part: {detail}")]
+    DataPlane {
+        /// Stable name of the cause.
+        code: &'static str,
+        /// What happened.
+        detail: String,
+    },
+    /// Something could not be made durable.
+    #[error("sessions cannot be kept")]
+    Registry(#[from] RegistryError),
+    /// A task ended early.
+    #[error("a task of the gateway ended early")]
+    Task,
+}
+
+impl From<LinkError> for ServiceError {
+    fn from(error: LinkError) -> Self {
+        Self::DataPlane {
+            code: "dataplane_unavailable",
+            detail: error.to_string(),
+        }
+    }
+}
+
+/// Everything that requests and the settlement share.
+pub struct Service {
+    /// Settings.
+    pub config: GatewayConfig,
+    /// The chain.
+    pub chain: ChainId,
+    /// The node.
+    pub node: ChainClient,
+    /// The data plane.
+    pub link: Link,
+    /// Verified copies.
+    pub copies: Copies,
+    /// Durable rows.
+    pub store: Arc<dyn KvStore>,
+    /// Counted events of this component.
+    pub metrics: GatewayMetrics,
+    key: SecretKey,
+    registry: Mutex<Registry>,
+    counters: Mutex<Counters>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("gateway", &self.config.gateway)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The parts of a [`Service`] that its caller makes.
+pub struct Parts {
+    /// Settings.
+    pub config: GatewayConfig,
+    /// The chain.
+    pub chain: ChainId,
+    /// The node.
+    pub node: ChainClient,
+    /// The data plane.
+    pub link: Link,
+    /// Verified copies.
+    pub copies: Copies,
+    /// Durable rows.
+    pub store: Arc<dyn KvStore>,
+    /// Metrics.
+    pub metrics: GatewayMetrics,
+    /// The gateway's secret key.
+    pub key: SecretKey,
+    /// Sessions.
+    pub registry: Registry,
+}
+
+impl Service {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            config: parts.config,
+            chain: parts.chain,
+            node: parts.node,
+            link: parts.link,
+            copies: parts.copies,
+            store: parts.store,
+            metrics: parts.metrics,
+            key: parts.key,
+            registry: Mutex::new(parts.registry),
+            counters: Mutex::new(Counters::default()),
+        }
+    }
+
+    /// The sessions. Never held over an await.
+    pub fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This gateway's key, for batches and receipts.
+    #[must_use]
+    pub const fn key(&self) -> &SecretKey {
+        &self.key
+    }
+
+    /// This gateway's id.
+    #[must_use]
+    pub const fn gateway(&self) -> GatewayId {
+        self.config.gateway
+    }
+
+    /// The operator's id.
+    #[must_use]
+    pub const fn operator(&self) -> OperatorId {
+        self.config.operator
+    }
+
+    /// Opens the session that `request` asks for; the same request again answers the same session.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`]; nothing is reserved and nothing forwarded then.
+    pub async fn open(
+        self: &Arc<Self>,
+        request: OpenSessionRequest,
+    ) -> Result<Session, ServiceError> {
+        let known = self.registry().session(&session_id(&request))?;
+        if let Some(session) = known
+            && session.stage != Stage::Opening
+        {
+            return Ok(session);
+        }
+        let facts = self.facts(&request).await?;
+        let service = Arc::clone(self);
+        let opened = tokio::task::spawn_blocking(move || service.open_blocking(&request, &facts));
+        opened.await.map_err(|_| ServiceError::Task)?
+    }
+
+    async fn facts(&self, request: &OpenSessionRequest) -> Result<Facts, ServiceError> {
+        let party = Party::BaseStation {
+            basestation: request.open.basestation,
+        };
+        let basestation = self.node.party(&party).await?;
+        let sponsor = match &request.acceptance {
+            Some(signed) => self.node.package(&signed.acceptance.package).await?,
+            None => None,
+        };
+        let personal = match &request.personal {
+            Some(signed) => self.node.package(&signed.acceptance.package).await?,
+            None => None,
+        };
+        let sponsor_size = sponsor
+            .as_ref()
+            .and_then(|answer| self.size_here(&answer.terms));
+        Ok(Facts {
+            basestation,
+            sponsor,
+            sponsor_size,
+            personal,
+            now: now(),
+        })
+    }
+
+    /// Sizes of a package's contents summed, when a copy of each is here.
+    fn size_here(&self, terms: &PackageTerms) -> Option<Bytes> {
+        let Scope::Contents { contents } = &terms.scope else {
+            return None;
+        };
+        let mut sum = Bytes::ZERO;
+        for content in contents {
+            sum = sum.add(self.copies.size(content)?).ok()?;
+        }
+        Some(sum)
+    }
+
+    fn open_blocking(
+        &self,
+        request: &OpenSessionRequest,
+        facts: &Facts,
+    ) -> Result<Session, ServiceError> {
+        let place = self.place()?;
+        let peer = check_request(&place, request, facts)?;
+        let mut registry = self.registry();
+        // Two copies of one request may come at the same time; the second finds the first's row.
+        let session = match registry.session(&session_id(request))? {
+            Some(session) if session.stage != Stage::Opening => return Ok(session),
+            Some(session) => session,
+            None => {
+                let session = admit(&place, request, facts, peer, &registry.commitments())?;
+                registry.keep(session.clone())?;
+                session
+            }
+        };
+        match self.establish(&session, facts.sponsor.as_ref()) {
+            Ok(opened) => {
+                registry.keep(opened.clone())?;
+                self.metrics.sessions_opened.inc();
+                Ok(opened)
+            }
+            Err(error) => {
+                registry.forget(&session.session)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn place(&self) -> Result<Place, ServiceError> {
+        let info = self.link.info().ok_or_else(|| ServiceError::DataPlane {
+            code: "dataplane_unavailable",
+            detail: "the data plane has not answered yet".to_owned(),
+        })?;
+        Ok(Place {
+            chain: self.chain,
+            gateway: self.gateway(),
+            operator: self.operator(),
+            incarnation: info.incarnation,
+        })
+    }
+
+    /// Binds the sponsor's contents and establishes the session in the data plane.
+    fn establish(
+        &self,
+        session: &Session,
+        sponsor: Option<&PackageAnswer>,
+    ) -> Result<Session, ServiceError> {
+        let leg_with_terms = session
+            .sponsor
+            .as_ref()
+            .zip(sponsor.map(|answer| &answer.terms));
+        let sponsor = match leg_with_terms {
+            Some((leg, terms)) => Some(self.sponsor_rule(leg, terms)?),
+            None => None,
+        };
+        let rules = SessionRules {
+            session: session.session,
+            teid: None,
+            ue: session.ue.ip(),
+            path: DownlinkPath {
+                peer: session.peer.0,
+                downlink_teid: session.downlink_teid,
+            },
+            basestation: Some(session.basestation),
+            sponsor,
+            payer: match &session.personal {
+                Some(leg) => Payer::Personal {
+                    package: leg.package,
+                    package_epoch: leg.package_epoch(),
+                    viewer: leg.viewer,
+                    limit: leg.limit,
+                },
+                None => Payer::Block,
+            },
+        };
+        match self.link.request(Request::Establish { rules })? {
+            Answer::Established { teid, n3, .. } => Ok(Session {
+                stage: Stage::Open,
+                teid,
+                n3: Endpoint(n3.0),
+                ..session.clone()
+            }),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn sponsor_rule(&self, leg: &Leg, terms: &PackageTerms) -> Result<Sponsor, ServiceError> {
+        let Scope::Contents { contents } = &terms.scope else {
+            return Err(OpenRefusal::WrongScope {
+                package: leg.package,
+                used_as: "a sponsor",
+            }
+            .into());
+        };
+        for content in contents {
+            let size = self
+                .copies
+                .size(content)
+                .ok_or(OpenRefusal::ContentNotHere(leg.package))?;
+            let path = self.copies.path(content);
+            let path = Text::try_from(path.to_string_lossy().as_ref())
+                .map_err(|_| OpenRefusal::ContentNotHere(leg.package))?;
+            let binding = ContentBinding {
+                content: *content,
+                size,
+                path,
+            };
+            match self.link.request(Request::BindContent { binding })? {
+                Answer::Bound { .. } => {}
+                other => return Err(unexpected(other)),
+            }
+        }
+        let too_many = || ServiceError::DataPlane {
+            code: "too_many_contents",
+            detail: format!(
+                "package {} names more contents than a session takes",
+                leg.package
+            ),
+        };
+        Ok(Sponsor {
+            package: leg.package,
+            package_epoch: leg.package_epoch(),
+            viewer: leg.viewer,
+            contents: List::try_from(contents.to_vec()).map_err(|_| too_many())?,
+            origins: List::try_from(self.config.origins.clone()).map_err(|_| too_many())?,
+            limit: leg.limit,
+            repeat: match terms.repeat {
+                RepeatPolicy::ChargeUser => RepeatPolicy::ChargeUser,
+                RepeatPolicy::Free => RepeatPolicy::Free,
+            },
+        })
+    }
+
+    /// Reads the counters of every open session from the data plane's arena.
+    pub fn refresh(&self) {
+        let Some(info) = self.link.info() else { return };
+        let ids: Vec<SessionId> = self
+            .registry()
+            .open_sessions()
+            .map(|session| session.session)
+            .collect();
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let readings = counters.read(&info, &ids);
+        drop(counters);
+        let mut registry = self.registry();
+        for (id, usage) in readings {
+            registry.observe(&id, usage);
+        }
+    }
+
+    /// A session with its newest counters.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::UnknownSession`], or when its row cannot be read.
+    pub fn session(&self, id: &SessionId) -> Result<Session, ServiceError> {
+        self.refresh();
+        self.registry()
+            .session(id)?
+            .ok_or(ServiceError::UnknownSession(*id))
+    }
+
+    /// Closes a session; a closed one answers as it was closed.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`]; the session stays open then, and closing again is sound.
+    pub async fn close(
+        self: &Arc<Self>,
+        id: SessionId,
+        request: CloseSessionRequest,
+    ) -> Result<Session, ServiceError> {
+        let session = self.session(&id)?;
+        if session.stage == Stage::Closed {
+            return Ok(session);
+        }
+        let party = Party::BaseStation {
+            basestation: session.basestation,
+        };
+        let basestation = self.node.party(&party).await?;
+        let key = basestation
+            .ok_or_else(|| OpenRefusal::UnknownBaseStation(session.basestation.to_string()))?;
+        check_receipt(
+            &self.chain,
+            &session,
+            &request.basestation_receipt,
+            ReceiptSigner::BaseStation,
+            key.key == request.basestation_receipt.key,
+        )?;
+        if let Some(receipt) = &request.viewer_receipt {
+            let viewer = session.sponsor.as_ref().map(|leg| leg.viewer);
+            let own = viewer == Some(receipt.key.into());
+            check_receipt(&self.chain, &session, receipt, ReceiptSigner::Viewer, own)?;
+        }
+        let service = Arc::clone(self);
+        let closed = tokio::task::spawn_blocking(move || service.close_blocking(&id, request));
+        closed.await.map_err(|_| ServiceError::Task)?
+    }
+
+    fn close_blocking(
+        &self,
+        id: &SessionId,
+        request: CloseSessionRequest,
+    ) -> Result<Session, ServiceError> {
+        let mut registry = self.registry();
+        let session = registry
+            .session(id)?
+            .ok_or(ServiceError::UnknownSession(*id))?;
+        if session.stage == Stage::Closed {
+            return Ok(session);
+        }
+        let usage = self.delete(id)?.unwrap_or(session.usage);
+        let closed = Session {
+            stage: Stage::Closed,
+            usage,
+            viewer_receipt: request.viewer_receipt,
+            basestation_receipt: Some(request.basestation_receipt),
+            ..session
+        };
+        registry.close(&closed)?;
+        self.metrics.sessions_closed.inc();
+        Ok(closed)
+    }
+
+    /// Deletes a session in the data plane; `None` when the data plane does not know it, which
+    /// happens only when its state was lost: then the counters read last are the final ones.
+    fn delete(&self, id: &SessionId) -> Result<Option<SessionUsage>, ServiceError> {
+        match self.link.request(Request::Delete { session: *id })? {
+            Answer::Deleted { usage, .. } => Ok(Some(usage)),
+            Answer::Refused { refusal } if refusal.cause == Cause::SessionUnknown => Ok(None),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// This gateway's own statement of a session.
+    #[must_use]
+    pub fn receipt(&self, session: &Session, sequence: u64) -> SignedReceipt {
+        let sponsor = session.sponsor.as_ref();
+        let receipt = Receipt {
+            session: session.session,
+            gateway: self.gateway(),
+            incarnation: session.incarnation,
+            sequence,
+            package: sponsor.map(|leg| leg.package).unwrap_or_default(),
+            package_epoch: sponsor.map(Leg::package_epoch).unwrap_or_default(),
+            viewer: sponsor.map(|leg| leg.viewer).unwrap_or_default(),
+            uplink_network_bytes: session.usage.uplink.network_bytes,
+            downlink_network_bytes: session.usage.downlink.network_bytes,
+            classes: session.usage.classes,
+            stated_at: now(),
+        };
+        SignedReceipt::sign(receipt, ReceiptSigner::Gateway, &self.key, &self.chain)
+    }
+}
+
+fn unexpected(answer: Answer) -> ServiceError {
+    match answer {
+        Answer::Refused { refusal } => ServiceError::DataPlane {
+            code: refusal.cause.name(),
+            detail: refusal.to_string(),
+        },
+        other => ServiceError::DataPlane {
+            code: "dataplane_confused",
+            detail: format!("an answer to another question: {other:?}"),
+        },
+    }
+}
+
+fn check_receipt(
+    chain: &ChainId,
+    session: &Session,
+    signed: &SignedReceipt,
+    signer: ReceiptSigner,
+    own_key: bool,
+) -> Result<(), ServiceError> {
+    let bad = |detail: String| ServiceError::BadReceipt { detail };
+    if signed.signer != signer || !own_key {
+        return Err(bad(format!(
+            "the receipt must be signed as {signer:?} with that party's key"
+        )));
+    }
+    if signed.receipt.session != session.session {
+        return Err(bad(format!(
+            "the receipt is for {}, the session is {}",
+            signed.receipt.session, session.session
+        )));
+    }
+    signed.verify(chain).map_err(|error| bad(error.to_string()))
+}
+
+/// The wall clock, for statements with a validity and for receipts; never for durations.
+#[must_use]
+pub fn now() -> TimeMs {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    TimeMs::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

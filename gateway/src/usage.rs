@@ -1,0 +1,40 @@
+//! Reading a session's counters out of the data plane's arena.
+
+use std::path::{Path, PathBuf};
+
+use qlink_meter::ArenaReader;
+use qlink_pfcp::{DataPlaneInfo, SessionUsage};
+use qlink_types::ids::SessionId;
+
+/// A reader that follows the data plane from arena file to arena file.
+#[derive(Debug, Default)]
+pub struct Counters {
+    arena: Option<(PathBuf, ArenaReader)>,
+}
+
+impl Counters {
+    /// Counters of those of `sessions` that the arena holds.
+    pub fn read(
+        &mut self,
+        info: &DataPlaneInfo,
+        sessions: &[SessionId],
+    ) -> Vec<(SessionId, SessionUsage)> {
+        let path = Path::new(info.arena.as_str());
+        if self.arena.as_ref().is_none_or(|(open, _)| open != path) {
+            match ArenaReader::open(path) {
+                Ok(reader) => self.arena = Some((path.to_owned(), reader)),
+                Err(error) => {
+                    tracing::warn!(%error, "the data plane's arena cannot be read yet");
+                    return Vec::new();
+                }
+            }
+        }
+        let Some((_, reader)) = &self.arena else {
+            return Vec::new();
+        };
+        sessions
+            .iter()
+            .filter_map(|id| Some((*id, reader.session(id)?.usage)))
+            .collect()
+    }
+}
