@@ -1,0 +1,10 @@
+//! The ledger through its public API.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code"
+)]
+
+mod story;
+mod world;
