@@ -156,7 +156,7 @@ impl OpenRefusal {
 
 /// What this gateway is, for admission.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub(crate) struct Place {
     /// The chain.
     pub chain: ChainId,
     /// This gateway.
@@ -169,7 +169,7 @@ pub struct Place {
 
 /// What the chain says about the parties of a request.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The BaseStation, if registered.
     pub basestation: Option<PartyAnswer>,
     /// The package named by the viewer's acceptance.
@@ -206,7 +206,7 @@ pub fn acceptance_hash(acceptance: Option<&SignedAcceptance>) -> Hash32 {
 /// # Errors
 ///
 /// The first [`OpenRefusal`] that applies.
-pub fn check_request(
+pub(crate) fn check_request(
     place: &Place,
     request: &OpenSessionRequest,
     facts: &Facts,
@@ -291,7 +291,7 @@ fn check_statement(
 /// # Errors
 ///
 /// The first [`OpenRefusal`] that applies; nothing is reserved then.
-pub fn admit(
+pub(crate) fn admit(
     place: &Place,
     request: &OpenSessionRequest,
     facts: &Facts,

@@ -16,7 +16,7 @@ use qlink_types::units::Bytes;
 
 /// Why a copy was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum CopyError {
+pub(crate) enum CopyError {
     /// The disk failed.
     #[error("the copy cannot be kept")]
     Io(#[from] io::Error),
@@ -35,7 +35,7 @@ pub enum CopyError {
 
 /// A folder of copies.
 #[derive(Debug, Clone)]
-pub struct Copies {
+pub(crate) struct Copies {
     folder: PathBuf,
 }
 
@@ -45,7 +45,7 @@ impl Copies {
     /// # Errors
     ///
     /// When the folder cannot be made or read.
-    pub fn open(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
@@ -63,13 +63,13 @@ impl Copies {
 
     /// The file of a copy, whether or not it is here.
     #[must_use]
-    pub fn path(&self, content: &ContentId) -> PathBuf {
+    pub(crate) fn path(&self, content: &ContentId) -> PathBuf {
         self.folder.join(hex::encode(content.as_bytes()))
     }
 
     /// The length of a copy that is here.
     #[must_use]
-    pub fn size(&self, content: &ContentId) -> Option<Bytes> {
+    pub(crate) fn size(&self, content: &ContentId) -> Option<Bytes> {
         fs::metadata(self.path(content))
             .ok()
             .map(|meta| Bytes::new(meta.len()))
@@ -80,7 +80,7 @@ impl Copies {
     /// # Errors
     ///
     /// When the folder cannot be read.
-    pub fn list(&self) -> io::Result<Vec<ContentId>> {
+    pub(crate) fn list(&self) -> io::Result<Vec<ContentId>> {
         let mut contents = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let name = entry?.file_name();
@@ -99,7 +99,7 @@ impl Copies {
     /// # Errors
     ///
     /// When it cannot be made.
-    pub fn begin(&self, name: &str) -> io::Result<Upload> {
+    pub(crate) fn begin(&self, name: &str) -> io::Result<Upload> {
         let path = self.folder.join(format!("{name}.part"));
         let file = fs::File::create(&path)?;
         Ok(Upload {
@@ -114,7 +114,7 @@ impl Copies {
     /// # Errors
     ///
     /// [`CopyError::Mismatch`] when the bytes are another content; nothing is kept then.
-    pub fn finish(&self, mut upload: Upload, expected: ContentId) -> Result<(), CopyError> {
+    pub(crate) fn finish(&self, mut upload: Upload, expected: ContentId) -> Result<(), CopyError> {
         upload.file.sync_all()?;
         let registered = read_registration(&upload.path, Text::default())?;
         if registered.content != expected {
@@ -135,7 +135,7 @@ impl Copies {
     /// # Errors
     ///
     /// When the copy is not here or cannot be read.
-    pub fn registration(
+    pub(crate) fn registration(
         &self,
         content: &ContentId,
         media_type: Text<100>,
@@ -151,7 +151,7 @@ fn read_registration(path: &Path, media_type: Text<100>) -> Result<ContentRegist
 
 /// An upload in progress; dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
-pub struct Upload {
+pub(crate) struct Upload {
     path: PathBuf,
     file: fs::File,
     kept: bool,
@@ -163,7 +163,7 @@ impl Upload {
     /// # Errors
     ///
     /// When the disk fails.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
 }

@@ -50,7 +50,7 @@ type Reply = SyncSender<Result<Answer, LinkError>>;
 
 /// A handle to the link; clones share it.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub(crate) struct Link {
     requests: SyncSender<(Request, Reply)>,
     info: Arc<Mutex<Option<DataPlaneInfo>>>,
 }
@@ -61,7 +61,7 @@ impl Link {
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub fn start(socket: &Path) -> std::io::Result<Self> {
+    pub(crate) fn start(socket: &Path) -> std::io::Result<Self> {
         let (requests, waiting) = sync_channel(QUEUE);
         let info = Arc::new(Mutex::new(None));
         let thread = LinkThread {
@@ -78,7 +78,7 @@ impl Link {
 
     /// Who the data plane is, once it has said so.
     #[must_use]
-    pub fn info(&self) -> Option<DataPlaneInfo> {
+    pub(crate) fn info(&self) -> Option<DataPlaneInfo> {
         self.info
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -91,7 +91,7 @@ impl Link {
     ///
     /// [`LinkError`] when there is no answer; whether the request took effect is then unknown, and
     /// asking again is sound.
-    pub fn request(&self, request: Request) -> Result<Answer, LinkError> {
+    pub(crate) fn request(&self, request: Request) -> Result<Answer, LinkError> {
         let (reply, answer) = sync_channel(1);
         self.requests
             .try_send((request, reply))

@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntGauge, Opts, Registry};
 
 /// Counters and gauges of the gateway.
 #[derive(Debug, Clone)]
-pub struct GatewayMetrics {
+pub(crate) struct GatewayMetrics {
     /// Sessions opened.
     pub sessions_opened: IntCounter,
     /// Sessions closed.
@@ -25,7 +25,7 @@ impl GatewayMetrics {
     /// # Errors
     ///
     /// When a name is taken in `registry`.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
             let counter = IntCounter::with_opts(Opts::new(name, help))?;
             registry.register(Box::new(counter.clone()))?;

@@ -27,14 +27,14 @@ pub enum OutboxError {
 
 /// Batches that are not final yet.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     store: Arc<dyn KvStore>,
 }
 
 impl Outbox {
     /// The outbox in `store`.
     #[must_use]
-    pub fn new(store: Arc<dyn KvStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn KvStore>) -> Self {
         Self { store }
     }
 
@@ -43,7 +43,7 @@ impl Outbox {
     /// # Errors
     ///
     /// [`OutboxError`] when a row cannot be read.
-    pub fn waiting(&self) -> Result<Vec<(u64, SignedTransaction)>, OutboxError> {
+    pub(crate) fn waiting(&self) -> Result<Vec<(u64, SignedTransaction)>, OutboxError> {
         let rows = self.store.scan(Column::Outbox, &[], None, PAGE)?;
         let decoded = rows
             .iter()
@@ -56,7 +56,7 @@ impl Outbox {
     /// # Errors
     ///
     /// [`OutboxError::Store`]; the batch must not be sent then.
-    pub fn keep(&self, sequence: u64, batch: &SignedTransaction) -> Result<(), OutboxError> {
+    pub(crate) fn keep(&self, sequence: u64, batch: &SignedTransaction) -> Result<(), OutboxError> {
         let mut write = WriteBatch::new();
         write.put(Column::Outbox, sequence.to_bytes(), batch.to_bytes());
         Ok(self.store.write(write, Sync::Durable)?)
@@ -67,7 +67,7 @@ impl Outbox {
     /// # Errors
     ///
     /// [`OutboxError::Store`]; it will be sent again, which is harmless.
-    pub fn done(&self, sequence: u64) -> Result<(), OutboxError> {
+    pub(crate) fn done(&self, sequence: u64) -> Result<(), OutboxError> {
         let mut write = WriteBatch::new();
         write.delete(Column::Outbox, sequence.to_bytes());
         Ok(self.store.write(write, Sync::Durable)?)

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use qlink_store::{Column, KvStore, StoreError, Sync, WriteBatch};
+use qlink_store::{Column, Entry, KvStore, StoreError, Sync, WriteBatch};
 use qlink_types::codec::{Decode as _, DecodeError, Encode as _};
 use qlink_types::ids::{PackageId, SessionId, ViewerKey};
 use qlink_types::units::{Bytes, PackageEpoch};
@@ -38,7 +38,7 @@ pub enum RegistryError {
 
 /// Range of subscriber addresses: `base` and the `count - 1` that follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AddressPool {
+pub(crate) struct AddressPool {
     /// First address.
     pub base: Ipv4Addr,
     /// How many.
@@ -47,7 +47,7 @@ pub struct AddressPool {
 
 /// The sessions.
 #[derive(Debug)]
-pub struct Registry {
+pub(crate) struct Registry {
     store: Arc<dyn KvStore>,
     pool: AddressPool,
     open: BTreeMap<SessionId, Session>,
@@ -62,7 +62,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError`] when a row cannot be read.
-    pub fn open(store: Arc<dyn KvStore>, pool: AddressPool) -> Result<Self, RegistryError> {
+    pub(crate) fn open(store: Arc<dyn KvStore>, pool: AddressPool) -> Result<Self, RegistryError> {
         let mut registry = Self {
             store,
             pool,
@@ -85,8 +85,8 @@ impl Registry {
         Ok(registry)
     }
 
-    fn rows(&self, kind: u8) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    fn rows(&self, kind: u8) -> Result<Vec<Entry>, StoreError> {
+        let mut rows: Vec<Entry> = Vec::new();
         loop {
             let after = rows.last().map(|(key, _)| key.clone());
             let page = self
@@ -104,7 +104,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError`] when a closed session's row cannot be read.
-    pub fn session(&self, id: &SessionId) -> Result<Option<Session>, RegistryError> {
+    pub(crate) fn session(&self, id: &SessionId) -> Result<Option<Session>, RegistryError> {
         if let Some(session) = self.open.get(id) {
             return Ok(Some(session.clone()));
         }
@@ -119,7 +119,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError`] when a row cannot be read.
-    pub fn page(
+    pub(crate) fn page(
         &self,
         after: Option<&SessionId>,
         limit: usize,
@@ -138,13 +138,13 @@ impl Registry {
     }
 
     /// Sessions that are not closed.
-    pub fn open_sessions(&self) -> impl ExactSizeIterator<Item = &Session> {
+    pub(crate) fn open_sessions(&self) -> impl ExactSizeIterator<Item = &Session> {
         self.open.values()
     }
 
     /// What is used and reserved.
     #[must_use]
-    pub const fn commitments(&self) -> Commitments<'_> {
+    pub(crate) const fn commitments(&self) -> Commitments<'_> {
         Commitments { registry: self }
     }
 
@@ -153,7 +153,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError::Store`]; nothing has changed then.
-    pub fn keep(&mut self, session: Session) -> Result<(), RegistryError> {
+    pub(crate) fn keep(&mut self, session: Session) -> Result<(), RegistryError> {
         let mut batch = WriteBatch::new();
         batch.put(
             Column::Sessions,
@@ -171,7 +171,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError::Store`]; nothing has changed then.
-    pub fn forget(&mut self, id: &SessionId) -> Result<(), RegistryError> {
+    pub(crate) fn forget(&mut self, id: &SessionId) -> Result<(), RegistryError> {
         let mut batch = WriteBatch::new();
         batch.delete(Column::Sessions, session_key(id));
         self.store.write(batch, Sync::Durable)?;
@@ -183,7 +183,7 @@ impl Registry {
 
     /// Takes newly read counters of an open session into memory. Counters never fall: a reading
     /// from before a restart cannot undo a later one.
-    pub fn observe(&mut self, id: &SessionId, usage: qlink_pfcp::SessionUsage) {
+    pub(crate) fn observe(&mut self, id: &SessionId, usage: qlink_pfcp::SessionUsage) {
         if let Some(session) = self.open.get_mut(id) {
             let before = session.usage.classes.verified_unique;
             if usage.classes.verified_unique >= before {
@@ -197,7 +197,7 @@ impl Registry {
     /// # Errors
     ///
     /// [`RegistryError::Store`]; nothing has changed then.
-    pub fn close(&mut self, session: &Session) -> Result<(), RegistryError> {
+    pub(crate) fn close(&mut self, session: &Session) -> Result<(), RegistryError> {
         let mut added = Paths::new();
         session.add_paths(&mut added);
         let mut batch = WriteBatch::new();
@@ -220,7 +220,7 @@ impl Registry {
 
     /// Cumulative bytes of every path, open and closed sessions together.
     #[must_use]
-    pub fn totals(&self) -> Paths {
+    pub(crate) fn totals(&self) -> Paths {
         let mut totals = self.closed.clone();
         for session in self.open.values() {
             session.add_paths(&mut totals);
@@ -230,26 +230,26 @@ impl Registry {
 
     /// What final batches have stated. Empty after a restart: stating it again changes nothing.
     #[must_use]
-    pub const fn sent(&self) -> &Paths {
+    pub(crate) const fn sent(&self) -> &Paths {
         &self.sent
     }
 
     /// Takes over what a final batch has stated.
-    pub fn mark_sent(&mut self, sent: Paths) {
+    pub(crate) fn mark_sent(&mut self, sent: Paths) {
         self.sent = sent;
     }
 }
 
 /// A view of the registry for admission.
 #[derive(Debug, Clone, Copy)]
-pub struct Commitments<'a> {
+pub(crate) struct Commitments<'a> {
     registry: &'a Registry,
 }
 
 impl Commitments<'_> {
     /// Bytes of a package's terms that sessions here have used or reserved.
     #[must_use]
-    pub fn of_package(&self, package: &PackageId, package_epoch: PackageEpoch) -> Bytes {
+    pub(crate) fn of_package(&self, package: &PackageId, package_epoch: PackageEpoch) -> Bytes {
         let closed = self.sum_of(&self.registry.closed, |path| {
             path.package == *package && path.package_epoch == package_epoch
         });
@@ -263,7 +263,7 @@ impl Commitments<'_> {
 
     /// Bytes of a package that a viewer has used or reserved here, under all terms.
     #[must_use]
-    pub fn of_viewer(&self, package: &PackageId, viewer: &ViewerKey) -> Bytes {
+    pub(crate) fn of_viewer(&self, package: &PackageId, viewer: &ViewerKey) -> Bytes {
         let closed = self.sum_of(&self.registry.closed, |path| {
             path.package == *package && path.viewer == *viewer
         });
@@ -280,7 +280,7 @@ impl Commitments<'_> {
 
     /// Bytes of a package's terms that final batches of ours have stated.
     #[must_use]
-    pub fn settled(&self, package: &PackageId, package_epoch: PackageEpoch) -> Bytes {
+    pub(crate) fn settled(&self, package: &PackageId, package_epoch: PackageEpoch) -> Bytes {
         self.sum_of(&self.registry.sent, |path| {
             path.package == *package && path.package_epoch == package_epoch
         })
@@ -298,7 +298,7 @@ impl Commitments<'_> {
     /// # Errors
     ///
     /// The pool's size when every address is in use.
-    pub fn free_address(&self) -> Result<Ipv4Addr, u64> {
+    pub(crate) fn free_address(&self) -> Result<Ipv4Addr, u64> {
         let pool = self.registry.pool;
         let base = u32::from(pool.base);
         (0..pool.count)

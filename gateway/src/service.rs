@@ -73,7 +73,7 @@ impl From<LinkError> for ServiceError {
 }
 
 /// Everything that requests and the settlement share.
-pub struct Service {
+pub(crate) struct Service {
     /// Settings.
     pub config: GatewayConfig,
     /// The chain.
@@ -102,7 +102,7 @@ impl std::fmt::Debug for Service {
 }
 
 /// The parts of a [`Service`] that its caller makes.
-pub struct Parts {
+pub(crate) struct Parts {
     /// Settings.
     pub config: GatewayConfig,
     /// The chain.
@@ -126,7 +126,7 @@ pub struct Parts {
 impl Service {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         Self {
             config: parts.config,
             chain: parts.chain,
@@ -142,25 +142,25 @@ impl Service {
     }
 
     /// The sessions. Never held over an await.
-    pub fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This gateway's key, for batches and receipts.
     #[must_use]
-    pub const fn key(&self) -> &SecretKey {
+    pub(crate) const fn key(&self) -> &SecretKey {
         &self.key
     }
 
     /// This gateway's id.
     #[must_use]
-    pub const fn gateway(&self) -> GatewayId {
+    pub(crate) const fn gateway(&self) -> GatewayId {
         self.config.gateway
     }
 
     /// The operator's id.
     #[must_use]
-    pub const fn operator(&self) -> OperatorId {
+    pub(crate) const fn operator(&self) -> OperatorId {
         self.config.operator
     }
 
@@ -169,7 +169,7 @@ impl Service {
     /// # Errors
     ///
     /// [`ServiceError`]; nothing is reserved and nothing forwarded then.
-    pub async fn open(
+    pub(crate) async fn open(
         self: &Arc<Self>,
         request: OpenSessionRequest,
     ) -> Result<Session, ServiceError> {
@@ -359,7 +359,7 @@ impl Service {
     }
 
     /// Reads the counters of every open session from the data plane's arena.
-    pub fn refresh(&self) {
+    pub(crate) fn refresh(&self) {
         let Some(info) = self.link.info() else { return };
         let ids: Vec<SessionId> = self
             .registry()
@@ -380,7 +380,7 @@ impl Service {
     /// # Errors
     ///
     /// [`ServiceError::UnknownSession`], or when its row cannot be read.
-    pub fn session(&self, id: &SessionId) -> Result<Session, ServiceError> {
+    pub(crate) fn session(&self, id: &SessionId) -> Result<Session, ServiceError> {
         self.refresh();
         self.registry()
             .session(id)?
@@ -392,7 +392,7 @@ impl Service {
     /// # Errors
     ///
     /// [`ServiceError`]; the session stays open then, and closing again is sound.
-    pub async fn close(
+    pub(crate) async fn close(
         self: &Arc<Self>,
         id: SessionId,
         request: CloseSessionRequest,
@@ -461,7 +461,7 @@ impl Service {
 
     /// This gateway's own statement of a session.
     #[must_use]
-    pub fn receipt(&self, session: &Session, sequence: u64) -> SignedReceipt {
+    pub(crate) fn receipt(&self, session: &Session, sequence: u64) -> SignedReceipt {
         let sponsor = session.sponsor.as_ref();
         let receipt = Receipt {
             session: session.session,
@@ -517,7 +517,7 @@ fn check_receipt(
 
 /// The wall clock, for statements with a validity and for receipts; never for durations.
 #[must_use]
-pub fn now() -> TimeMs {
+pub(crate) fn now() -> TimeMs {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -15,11 +15,11 @@ use crate::tally::{PathKey, Paths};
 const ROW_VERSION: u8 = 1;
 
 /// Most terms that one session may live through (chosen: a top-up a minute for four hours).
-pub const MAX_EPOCHS: usize = 256;
+pub(crate) const MAX_EPOCHS: usize = 256;
 
 /// From which byte of a leg on a package_epoch counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EpochStart {
+pub(crate) struct EpochStart {
     /// The terms.
     pub package_epoch: PackageEpoch,
     /// Bytes of the leg that belong to earlier terms.
@@ -33,7 +33,7 @@ struct_codec!(EpochStart {
 
 /// The part of a session that a package pays.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leg {
+pub(crate) struct Leg {
     /// The package.
     pub package: PackageId,
     /// Under which key it is used.
@@ -57,7 +57,7 @@ impl Leg {
     /// # Errors
     ///
     /// Never for one entry; the type demands it.
-    pub fn begin(
+    pub(crate) fn begin(
         package: PackageId,
         viewer: ViewerKey,
         limit: Bytes,
@@ -77,19 +77,10 @@ impl Leg {
 
     /// The terms that run.
     #[must_use]
-    pub fn package_epoch(&self) -> PackageEpoch {
+    pub(crate) fn package_epoch(&self) -> PackageEpoch {
         self.epochs
             .last()
             .map(|start| start.package_epoch)
-            .unwrap_or_default()
-    }
-
-    /// Bytes that belong to earlier terms than the running ones.
-    #[must_use]
-    pub fn base(&self) -> Bytes {
-        self.epochs
-            .last()
-            .map(|start| start.from)
             .unwrap_or_default()
     }
 
@@ -98,7 +89,11 @@ impl Leg {
     /// # Errors
     ///
     /// When the session has lived through [`MAX_EPOCHS`] terms.
-    pub fn roll_over(&mut self, next: PackageEpoch, bytes: Bytes) -> Result<(), DecodeError> {
+    pub(crate) fn roll_over(
+        &mut self,
+        next: PackageEpoch,
+        bytes: Bytes,
+    ) -> Result<(), DecodeError> {
         let mut epochs = self.epochs.to_vec();
         epochs.push(EpochStart {
             package_epoch: next,
@@ -127,7 +122,7 @@ impl Leg {
 
 /// Where a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Written down; the data plane may or may not know it.
     Opening,
     /// Packets flow.
@@ -140,7 +135,7 @@ qlink_types::tag_codec!(Stage, "session stage", { Opening = 1, Open = 2, Closed 
 
 /// A session, version 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub(crate) struct Session {
     /// Its id: derived from the signed request, so a repeated request finds it.
     pub session: SessionId,
     /// Counter start of the data plane that it was opened in.
@@ -230,7 +225,7 @@ impl Session {
     /// Content bytes that the sponsoring package pays: the lower of what we proved and what the
     /// viewer signed, where it signed.
     #[must_use]
-    pub fn sponsored_bytes(&self) -> Bytes {
+    pub(crate) fn sponsored_bytes(&self) -> Bytes {
         let proven = self.usage.classes.verified_unique;
         match &self.viewer_receipt {
             Some(signed) => proven.min(signed.receipt.classes.verified_unique),
@@ -241,7 +236,7 @@ impl Session {
     /// What a leg commits of its package's running terms: everything reserved while open, what was
     /// used once closed.
     #[must_use]
-    pub fn committed(&self, package: &PackageId, package_epoch: PackageEpoch) -> Bytes {
+    pub(crate) fn committed(&self, package: &PackageId, package_epoch: PackageEpoch) -> Bytes {
         let sponsor = self.sponsor.iter().map(|leg| (leg, self.sponsored_bytes()));
         let personal = self
             .personal
@@ -267,7 +262,7 @@ impl Session {
     }
 
     /// Adds this session's paths to `paths`.
-    pub fn add_paths(&self, paths: &mut Paths) {
+    pub(crate) fn add_paths(&self, paths: &mut Paths) {
         if let Some(leg) = &self.sponsor {
             self.add_leg(leg, self.sponsored_bytes(), paths);
         }
@@ -297,7 +292,7 @@ impl Session {
 
 /// A socket address in a durable row: its text form, which both address families share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Endpoint(pub SocketAddr);
+pub(crate) struct Endpoint(pub SocketAddr);
 
 impl Encode for Endpoint {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -320,12 +315,12 @@ impl Decode for Endpoint {
 
 /// A subscriber's inner IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ipv4Text(pub Ipv4Addr);
+pub(crate) struct Ipv4Text(pub Ipv4Addr);
 
 impl Ipv4Text {
     /// As a general address.
     #[must_use]
-    pub const fn ip(self) -> IpAddr {
+    pub(crate) const fn ip(self) -> IpAddr {
         IpAddr::V4(self.0)
     }
 }

@@ -64,7 +64,7 @@ pub enum SettleError {
 
 /// The settlement of one gateway.
 #[derive(Debug)]
-pub struct Settlement {
+pub(crate) struct Settlement {
     service: Arc<Service>,
     outbox: Outbox,
     follower: EventFollower<FileCursor>,
@@ -81,7 +81,10 @@ impl Settlement {
     /// # Errors
     ///
     /// [`SettleError`] when the node does not answer or this gateway is not registered.
-    pub async fn resume(service: Arc<Service>, directory: &Path) -> Result<Self, SettleError> {
+    pub(crate) async fn resume(
+        service: Arc<Service>,
+        directory: &Path,
+    ) -> Result<Self, SettleError> {
         let party = Party::Gateway {
             gateway: service.gateway(),
         };
@@ -107,7 +110,7 @@ impl Settlement {
     }
 
     /// Ticks until `stop` says so; failures are logged, counted and tried again.
-    pub async fn run(mut self, stop: tokio::sync::watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, stop: tokio::sync::watch::Receiver<bool>) {
         let pause = Duration::from_millis(self.service.config.settle_every_ms);
         while !*stop.borrow() {
             if let Err(error) = self.tick().await {
@@ -127,7 +130,7 @@ impl Settlement {
     /// # Errors
     ///
     /// [`SettleError`]; everything durable is consistent then, and the next tick continues.
-    pub async fn tick(&mut self) -> Result<(), SettleError> {
+    pub(crate) async fn tick(&mut self) -> Result<(), SettleError> {
         self.deliver_waiting().await?;
         self.follow_events().await?;
         let service = Arc::clone(&self.service);

@@ -19,7 +19,7 @@ use qlink_types::units::{ArithmeticError, Bytes, Incarnation, PackageEpoch};
 
 /// One viewer of one package's terms over one BaseStation, since one counter start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PathKey {
+pub(crate) struct PathKey {
     /// The package that pays.
     pub package: PackageId,
     /// Its terms.
@@ -67,7 +67,7 @@ impl PathKey {
 }
 
 /// Cumulative bytes by path.
-pub type Paths = BTreeMap<PathKey, Bytes>;
+pub(crate) type Paths = BTreeMap<PathKey, Bytes>;
 
 /// Why no batch could be made.
 #[derive(Debug, thiserror::Error)]
@@ -98,11 +98,11 @@ pub enum BatchError {
 }
 
 /// What rating needs to know of a package's terms.
-pub type Ratios = BTreeMap<(PackageId, PackageEpoch), Ratio>;
+pub(crate) type Ratios = BTreeMap<(PackageId, PackageEpoch), Ratio>;
 
 /// Who signs a batch, and its number.
 #[derive(Debug, Clone, Copy)]
-pub struct BatchHead {
+pub(crate) struct BatchHead {
     /// The gateway.
     pub gateway: GatewayId,
     /// Its counter start.
@@ -120,7 +120,7 @@ const VIEWERS_PER_BATCH: usize = MAX_RECORDS / 2;
 /// # Errors
 ///
 /// Any [`BatchError`]; `sent` is unchanged then.
-pub fn next_batch(
+pub(crate) fn next_batch(
     head: BatchHead,
     totals: &Paths,
     sent: &mut Paths,

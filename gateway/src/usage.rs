@@ -8,13 +8,13 @@ use qlink_types::ids::SessionId;
 
 /// A reader that follows the data plane from arena file to arena file.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     arena: Option<(PathBuf, ArenaReader)>,
 }
 
 impl Counters {
     /// Counters of those of `sessions` that the arena holds.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         info: &DataPlaneInfo,
         sessions: &[SessionId],
