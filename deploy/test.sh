@@ -31,14 +31,13 @@ STEPS=(
 CHECK="$REPOSITORY/deploy/checks/check.py"
 WASM_PACKAGES=(qlink-types qlink-viewer)
 SKIPPED=77
-NEXTEST_PROFILE=ci
-FUZZ_SECONDS=3
 
 step_fmt() {
-    cargo fmt --all --check
+    # Names the files; `cargo fmt --all` mends those of the workspace.
+    cargo fmt --all -- --check -l
     local manifest
     while read -r manifest; do
-        cargo fmt --manifest-path "$manifest" --check
+        cargo fmt --manifest-path "$manifest" -- --check -l
     done < <(fuzz_manifests)
 }
 
@@ -79,10 +78,11 @@ step_doc() {
 
 step_tests() {
     need_tool nextest "$NEXTEST_VERSION"
-    local status=0
+    # Nextest keeps its reports under target/ whatever CARGO_TARGET_DIR says.
+    local status=0 report="target/nextest/$NEXTEST_PROFILE/junit.xml"
+    rm -f "$report"
     cargo nextest run --locked --cargo-profile ci --profile "$NEXTEST_PROFILE" \
         --workspace || status=$?
-    local report="$CARGO_TARGET_DIR/nextest/$NEXTEST_PROFILE/junit.xml"
     [ $status -eq 0 ] || return $status
     python3 "$CHECK" skips "$report" || return $SKIPPED
 }
@@ -151,8 +151,6 @@ read_options() {
         case "$1" in
         --long)
             export QLINK_LONG=1 QLINK_PROPERTY_PACKAGES=20000
-            NEXTEST_PROFILE=long
-            FUZZ_SECONDS=20
             ;;
         --only)
             step_names | grep -qx -- "${2:-}" ||
@@ -182,16 +180,12 @@ prepare() {
     fi
 }
 
-# Runs one step in a process of its own, so that its first failing command ends it.
+# Runs one step in a shell of its own: in this one, behind `||`, a failing command in the middle
+# of a step would not end it.
 run_step() {
     local name=$1 start=$SECONDS status=0
     echo "==> $name"
-    (
-        trap - ERR
-        set -euo pipefail
-        "step_$name"
-    ) &
-    wait $! || status=$?
+    QLINK_STEP=$name bash "$REPOSITORY/deploy/test.sh" || status=$?
     local seconds=$((SECONDS - start)) verdict=passed
     if [ $status -eq $SKIPPED ]; then verdict=skipped; elif [ $status -ne 0 ]; then verdict=failed; fi
     if [ $verdict = skipped ] && [ "${CI:-}" = true ]; then verdict=failed; fi
@@ -204,6 +198,12 @@ run_step() {
     echo "<== $name $verdict after $seconds s"
 }
 
+NEXTEST_PROFILE=ci FUZZ_SECONDS=3
+if [ "${QLINK_LONG:-}" = 1 ]; then NEXTEST_PROFILE=long FUZZ_SECONDS=20; fi
+if [ -n "${QLINK_STEP:-}" ]; then
+    "step_$QLINK_STEP"
+    exit
+fi
 read_options "$@"
 prepare
 PASSED=0 FAILED=0 LEFT=0 RESULTS=()
