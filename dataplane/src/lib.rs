@@ -1,2 +1,17 @@
-//! The pipeline, workers, control socket, replay.
+//! The data plane: packets in, every payload byte judged, packets out.
+//!
+//! ```text
+//! recv_burst -> parse -> session, flow, rule, quota -> prove -> count -> transmit
+//! ```
+//!
+//! The same parsing and proving runs on captures ([`replay`]).
+//!
+//! It deliberately knows no money and no chain: it states bytes, others rate them.
+//!
+//! Invariant: per packet no allocation, lock, log or system call; what is written before a packet
+//! leaves is enough to continue after a kill without counting a byte twice.
 #![forbid(unsafe_code)]
+
+pub mod contents;
+pub mod parse;
+pub mod replay;
