@@ -14,8 +14,9 @@
 //! the same [`CheatMeter`] runs at both places on both directions, and [`foreign_bytes`] takes the
 //! downlink figures from A and the uplink figures from B. Nothing lies between A and B but the
 //! gateway, which keeps each direction's order; so where the two meters differ, the gateway dropped
-//! something (`gateway_dropped_bytes`) or the two directions crossed at a moment that decides a
-//! class (`undecided_bytes`). An exact comparison needs both to be 0.
+//! something (`gateway_dropped_bytes`: told, and not counted) or the two directions crossed at a
+//! moment that decides a class (`undecided_bytes`: more of a class differs than was dropped). An
+//! exact comparison needs the latter to be 0.
 //!
 //! # Rules, per flow
 //!
@@ -25,11 +26,15 @@
 //!    allowance of their answer's head. Copies of allowed bytes are allowed when equal.
 //! 3. Overhead is allowed only on a flow with at least one genuine byte acknowledged by the viewer.
 //! 4. From the first foreign body byte of a segment to the segment's end everything is foreign. The
-//!    third such segment demotes the flow: later payload in either direction is foreign.
-//! 5. Everything else is foreign: request bodies, bodies of other resources, what exceeds 2.
+//!    third such segment demotes the flow: later payload in either direction is foreign. So does
+//!    payload that is no HTTP/1.1.
+//! 5. A stream position whose first copy was foreign by rule 4 stays foreign, and its later copies
+//!    are no further mismatch: a retransmission is the same offence, not a new one.
+//! 6. Everything else is foreign: request bodies, bodies of other resources, what exceeds 2.
 //!
 //! Payload that arrives ahead of a gap is judged once the gap closes (a body of known length is
-//! known at once); what is never judged is foreign.
+//! known at once); what is never judged is foreign. The gateway forwards no uplink payload ahead of
+//! a gap in a head, so at the origin such payload does not occur.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -39,6 +44,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::Catalog;
 
 mod flow;
+mod ranges;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -334,25 +340,12 @@ impl ForeignCount {
         grow(&mut self.allowed_bytes, allowed);
         grow(&mut self.foreign_bytes, payload.saturating_sub(fine));
         grow(&mut self.flows, 1);
-        grow(
-            &mut self.gateway_dropped_bytes,
-            up_before.payload.abs_diff(up.payload),
-        );
-        grow(
-            &mut self.gateway_dropped_bytes,
-            down_before.payload.abs_diff(down.payload),
-        );
-        grow(
-            &mut self.undecided_bytes,
-            up_before.allowed.abs_diff(up.allowed),
-        );
-        grow(
-            &mut self.undecided_bytes,
-            down_before.allowed.abs_diff(down.allowed),
-        );
-        grow(
-            &mut self.undecided_bytes,
-            down_before.genuine.abs_diff(down.genuine),
-        );
+        for (before, after) in [(up_before, up), (down_before, down)] {
+            let dropped = before.payload.abs_diff(after.payload);
+            let fine = |count: PayloadCount| count.allowed.saturating_add(count.genuine);
+            let moved = fine(before).abs_diff(fine(after));
+            grow(&mut self.gateway_dropped_bytes, dropped);
+            grow(&mut self.undecided_bytes, moved.saturating_sub(dropped));
+        }
     }
 }

@@ -23,6 +23,7 @@ mod port;
 mod script;
 mod service;
 mod stack;
+mod station;
 mod viewer;
 
 pub use browser::{ResponseReader, encode_request};
@@ -45,6 +46,7 @@ pub use service::{
     ViewersCount, ViewersRequest, run_origin, run_viewers,
 };
 pub use stack::{SocketSize, StackClock};
+pub use station::{StationPacket, StationQuestion, StationTap};
 pub use viewer::{JobId, JobRefused, Viewer};
 
 /// Stack seconds per second of the simulators. Measured on two cores: 10 MB at 3 % loss in both

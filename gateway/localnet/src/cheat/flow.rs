@@ -19,11 +19,7 @@ struct Asked {
 #[derive(Debug)]
 enum Reader {
     Head(Vec<u8>),
-    Body {
-        decoder: BodyDecoder,
-        film: Option<Film>,
-        position: u64,
-    },
+    Body(Body),
     /// Not HTTP/1.1 (any more): everything that follows is foreign.
     Lost,
 }
@@ -34,12 +30,31 @@ impl Default for Reader {
     }
 }
 
+/// A message's body, as its head announces it.
+#[derive(Debug)]
+struct Body {
+    decoder: BodyDecoder,
+    film: Option<Film>,
+    position: u64,
+    message: Message,
+}
+
+/// Whether a head is an answer's last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Message {
+    #[default]
+    Final,
+    /// A 1xx answer: the final one shares its allowance.
+    Interim,
+}
+
 #[derive(Debug, Default)]
 struct Side {
     stream: Stream,
     reader: Reader,
     /// Allowance left of the current message.
     budget: u64,
+    last_message: Message,
     payload: u64,
     genuine: u64,
 }
@@ -53,6 +68,16 @@ pub(super) struct Flow {
     first_genuine_end: Option<u64>,
     acked: u64,
     mismatching_segments: u32,
+    standing: Standing,
+}
+
+/// Whether a flow's later payload can be anything but foreign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Standing {
+    #[default]
+    Judged,
+    /// Too many mismatches, or no HTTP/1.1: foreign for good.
+    Demoted,
 }
 
 impl Flow {
@@ -84,8 +109,14 @@ impl Flow {
         self.mismatching_segments
     }
 
-    const fn is_demoted(&self) -> bool {
-        self.mismatching_segments >= MISMATCHES_MAX
+    fn is_demoted(&self) -> bool {
+        self.standing == Standing::Demoted
+    }
+
+    fn demote(&mut self) {
+        self.standing = Standing::Demoted;
+        self.up.stream.forget_early();
+        self.down.stream.forget_early();
     }
 
     const fn side(&mut self, direction: Direction) -> &mut Side {
@@ -158,9 +189,8 @@ impl Flow {
         }
         if judgement.mismatch {
             self.mismatching_segments = self.mismatching_segments.saturating_add(1);
-            if self.is_demoted() {
-                self.up.stream.forget_early();
-                self.down.stream.forget_early();
+            if self.mismatching_segments >= MISMATCHES_MAX {
+                self.demote();
             }
         }
     }
@@ -171,7 +201,7 @@ impl Flow {
             up, down, asked, ..
         } = self;
         let result = match direction {
-            Direction::Uplink => up.read(bytes, |head| {
+            Direction::Uplink => up.read(direction, bytes, |head| {
                 let request = RequestHead::parse(head)?;
                 let decoder = BodyDecoder::new(request.body_length()?);
                 let film = (request.method == "GET")
@@ -181,13 +211,18 @@ impl Flow {
                     method: request.method.clone(),
                     film: film.cloned(),
                 });
-                Ok((decoder, None, 0))
+                Ok(Body {
+                    decoder,
+                    film: None,
+                    position: 0,
+                    message: Message::Final,
+                })
             }),
-            Direction::Downlink => down.read(bytes, |head| {
+            Direction::Downlink => down.read(direction, bytes, |head| {
                 let response = ResponseHead::parse(head)?;
-                let request = match response.status {
-                    100..200 => None,
-                    _ => asked.pop_front(),
+                let (message, request) = match response.status {
+                    100..200 => (Message::Interim, None),
+                    _ => (Message::Final, asked.pop_front()),
                 };
                 let method = request.as_ref().map_or("GET", |asked| &asked.method);
                 let decoder = BodyDecoder::new(response.body_length(method)?);
@@ -195,11 +230,17 @@ impl Flow {
                 let film = request
                     .and_then(|asked| asked.film)
                     .filter(|_| start.is_some());
-                Ok((decoder, film, start.unwrap_or(0)))
+                let position = start.unwrap_or(0);
+                Ok(Body {
+                    decoder,
+                    film,
+                    position,
+                    message,
+                })
             }),
         };
         let side = self.side(direction);
-        if result == Ok(Progress::Some) && side.stream.has_room() {
+        if result == Ok(Progress::Some) {
             return;
         }
         if matches!(side.reader, Reader::Head(_)) {
@@ -207,6 +248,8 @@ impl Flow {
         }
         side.reader = Reader::Lost;
         side.stream.add_foreign(bytes.len() as u64);
+        // What was judged of this segment stands; its rest was just laid out as foreign.
+        self.demote();
     }
 }
 
@@ -216,8 +259,6 @@ enum Progress {
     Some,
     None,
 }
-
-type Started = (BodyDecoder, Option<Film>, u64);
 
 impl Side {
     fn count(&self) -> PayloadCount {
@@ -230,13 +271,17 @@ impl Side {
 
     fn read(
         &mut self,
+        direction: Direction,
         bytes: &[u8],
-        start: impl FnOnce(&[u8]) -> Result<Started, HttpError>,
+        start: impl FnOnce(&[u8]) -> Result<Body, HttpError>,
     ) -> Result<Progress, HttpError> {
+        if !self.stream.has_room() {
+            return Err(HttpError::Chunk);
+        }
         match &mut self.reader {
             Reader::Lost => Err(HttpError::StartLine),
             Reader::Head(buffer) => {
-                if buffer.is_empty() {
+                if buffer.is_empty() && self.last_message == Message::Final {
                     self.stream.begin_message();
                     self.budget = OVERHEAD_ALLOWED;
                 }
@@ -247,72 +292,58 @@ impl Side {
                     return Err(HttpError::StartLine);
                 }
                 let used = end.map_or(bytes.len(), |end| end.saturating_sub(before));
-                let started = end
+                let body = end
                     .and_then(|end| buffer.get(..end))
                     .map(start)
                     .transpose()?;
                 self.stream
                     .add_overhead(bytes.get(..used).unwrap_or_default(), &mut self.budget);
-                if let Some((decoder, film, position)) = started {
-                    self.begin_body(decoder, film, position);
+                if let Some(body) = body {
+                    self.last_message = body.message;
+                    self.begin_body(body);
                 }
                 Ok(Progress::Some)
             }
-            Reader::Body { .. } => self.read_body(bytes),
+            Reader::Body(_) => self.read_body(direction, bytes),
         }
     }
 
-    fn begin_body(&mut self, decoder: BodyDecoder, film: Option<Film>, position: u64) {
-        if decoder.is_done() {
-            self.reader = Reader::default();
-            return;
-        }
+    fn begin_body(&mut self, body: Body) {
         // A body of known length is laid out in whole, so that bytes ahead of a gap have a place.
-        if let Some(len) = decoder.known_len() {
-            match film {
-                Some(film) => self.stream.add_body(len, film, position),
-                None => self.stream.add_foreign(len),
+        match (body.decoder.known_len(), body.film) {
+            (Some(len), Some(film)) => self.stream.add_body(len, film, body.position),
+            (Some(len), None) => self.stream.add_foreign(len),
+            (None, film) => {
+                self.reader = Reader::Body(Body { film, ..body });
+                return;
             }
-            self.reader = Reader::default();
-            return;
         }
-        self.reader = Reader::Body {
-            decoder,
-            film,
-            position,
-        };
+        self.reader = Reader::default();
     }
 
-    fn read_body(&mut self, bytes: &[u8]) -> Result<Progress, HttpError> {
-        let Reader::Body {
-            decoder,
-            film,
-            position,
-        } = &mut self.reader
-        else {
+    fn read_body(&mut self, direction: Direction, bytes: &[u8]) -> Result<Progress, HttpError> {
+        let Reader::Body(body) = &mut self.reader else {
             return Err(HttpError::Chunk);
         };
-        let progress = match (decoder.next_piece(bytes)?, film) {
+        match (body.decoder.next_piece(bytes)?, &body.film) {
             (Some(BodyPiece::Data(len)), Some(film)) => {
-                self.stream.add_body(len as u64, film.clone(), *position);
-                *position = position.saturating_add(len as u64);
-                Progress::Some
+                self.stream
+                    .add_body(len as u64, film.clone(), body.position);
+                body.position = body.position.saturating_add(len as u64);
             }
-            (Some(BodyPiece::Data(len)), None) => {
-                self.stream.add_foreign(len as u64);
-                Progress::Some
-            }
-            (Some(BodyPiece::Framing(len)), _) => {
+            (Some(BodyPiece::Framing(len)), _) if direction == Direction::Downlink => {
                 let framing = bytes.get(..len).unwrap_or_default();
                 self.stream.add_overhead(framing, &mut self.budget);
-                Progress::Some
             }
-            (None, _) => Progress::None,
-        };
-        if decoder.is_done() {
+            (Some(BodyPiece::Data(len) | BodyPiece::Framing(len)), _) => {
+                self.stream.add_foreign(len as u64);
+            }
+            (None, _) => return Ok(Progress::None),
+        }
+        if body.decoder.is_done() {
             self.reader = Reader::default();
         }
-        Ok(progress)
+        Ok(Progress::Some)
     }
 }
 
@@ -323,6 +354,9 @@ fn may_be_head(buffer: &[u8]) -> bool {
             .get(..end)
             .and_then(|line| std::str::from_utf8(line).ok())
             .is_some_and(|line| line.starts_with("HTTP/1.") || line.contains(" HTTP/1.")),
-        None => buffer.is_ascii(),
+        None => {
+            let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r');
+            buffer.first().is_some_and(u8::is_ascii_uppercase) && buffer.iter().all(printable)
+        }
     }
 }

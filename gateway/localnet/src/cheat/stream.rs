@@ -1,4 +1,5 @@
 //! One direction of a flow: what each stream offset is, and the judgement of each copy.
+use super::ranges::Ranges;
 use crate::catalog::Film;
 
 /// Copies ahead of a gap that a stream keeps, in bytes; further ones stay unjudged, hence foreign.
@@ -25,6 +26,38 @@ struct Region {
     kind: Kind,
     /// Copies of allowed bytes that were equal, in bytes.
     allowed: u64,
+}
+
+impl Region {
+    const fn is_body(&self) -> bool {
+        matches!(self.kind, Kind::Body { .. })
+    }
+
+    /// Compares a piece of this region that starts at stream offset `at`; the length of the equal
+    /// prefix comes back and is counted.
+    fn compare(&mut self, kept: &[u8], at: u64, piece: &[u8], found: &mut Judgement) -> usize {
+        let inside = at.saturating_sub(self.start);
+        match &self.kind {
+            Kind::Foreign => 0,
+            Kind::Allowed { kept_at } => {
+                let from = usize::try_from(inside)
+                    .unwrap_or(0)
+                    .saturating_add(*kept_at);
+                let equal = equal_bytes(piece, kept.get(from..).unwrap_or_default());
+                self.allowed = self.allowed.saturating_add(equal as u64);
+                equal
+            }
+            Kind::Body { film, position } => {
+                let genuine = film.slice(position.saturating_add(inside), piece.len());
+                let equal = equal_bytes(piece, genuine);
+                found.genuine = found.genuine.saturating_add(equal as u64);
+                if equal > 0 && found.first_genuine_end.is_none() {
+                    found.first_genuine_end = Some(at.saturating_add(1));
+                }
+                equal
+            }
+        }
+    }
 }
 
 /// What the judgement of one copy of a segment found.
@@ -54,6 +87,10 @@ pub(super) struct Stream {
     /// One past the last byte seen.
     seen: u64,
     regions: Vec<Region>,
+    /// Positions of which a copy was judged.
+    seen_ranges: Ranges,
+    /// Positions whose first copy stood behind a mismatch: later copies are foreign as well.
+    foreign: Ranges,
     kept: Vec<u8>,
     early: Vec<Early>,
     early_bytes: usize,
@@ -178,42 +215,32 @@ impl Stream {
     /// Judges one copy, all of whose offsets are laid out.
     pub(super) fn judge(&mut self, offset: u64, payload: &[u8]) -> Judgement {
         let mut found = Judgement::default();
-        let first = self.regions.partition_point(|region| region.end <= offset);
-        let (mut at, mut rest) = (offset, payload);
-        for region in self.regions.get_mut(first..).unwrap_or_default() {
-            if rest.is_empty() {
-                break;
-            }
-            let room = usize::try_from(region.end.saturating_sub(at)).unwrap_or(usize::MAX);
-            let (piece, later) = rest.split_at_checked(room).unwrap_or((rest, &[]));
-            let inside = at.saturating_sub(region.start);
-            let equal = match &region.kind {
-                Kind::Foreign => piece.len(),
-                Kind::Allowed { kept_at } => {
-                    let from = usize::try_from(inside)
-                        .unwrap_or(0)
-                        .saturating_add(*kept_at);
-                    let equal = equal_bytes(piece, self.kept.get(from..).unwrap_or_default());
-                    region.allowed = region.allowed.saturating_add(equal as u64);
-                    equal
-                }
-                Kind::Body { film, position } => {
-                    let genuine = film.slice(position.saturating_add(inside), piece.len());
-                    let equal = equal_bytes(piece, genuine);
-                    found.genuine = found.genuine.saturating_add(equal as u64);
-                    if equal > 0 && found.first_genuine_end.is_none() {
-                        found.first_genuine_end = Some(at.saturating_add(1));
-                    }
-                    found.mismatch = equal < piece.len();
-                    equal
-                }
+        let end = offset.saturating_add(payload.len() as u64);
+        let mut index = self.regions.partition_point(|region| region.end <= offset);
+        let mut at = offset;
+        while let Some(region) = self.regions.get_mut(index).filter(|_| at < end) {
+            let (old, stop) = self.seen_ranges.run(at, end.min(region.end));
+            let (foreign, stop) = if old {
+                self.foreign.run(at, stop)
+            } else {
+                (false, stop)
             };
-            if equal < piece.len() {
-                break;
+            if !foreign && !found.mismatch {
+                let piece = piece(payload, offset, at, stop);
+                let equal = region.compare(&self.kept, at, piece, &mut found);
+                found.mismatch = region.is_body() && equal < piece.len();
+                if found.mismatch && !old {
+                    self.foreign.insert(at.saturating_add(equal as u64), stop);
+                }
+            } else if found.mismatch && !old {
+                self.foreign.insert(at, stop);
             }
-            at = at.saturating_add(piece.len() as u64);
-            rest = later;
+            at = stop;
+            if at >= region.end {
+                index = index.saturating_add(1);
+            }
         }
+        self.seen_ranges.insert(offset, end);
         found
     }
 
@@ -245,6 +272,13 @@ impl Stream {
         self.early.clear();
         self.early_bytes = 0;
     }
+}
+
+/// The bytes at stream positions `at..stop` of a payload that starts at `offset`.
+fn piece(payload: &[u8], offset: u64, at: u64, stop: u64) -> &[u8] {
+    let index =
+        |position: u64| usize::try_from(position.saturating_sub(offset)).unwrap_or(usize::MAX);
+    payload.get(index(at)..index(stop)).unwrap_or_default()
 }
 
 fn equal_bytes(a: &[u8], b: &[u8]) -> usize {

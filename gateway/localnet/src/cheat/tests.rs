@@ -249,6 +249,81 @@ fn third_mismatching_segment_demotes_both_directions_for_good() {
 }
 
 #[test]
+fn copies_of_a_mismatching_segment_are_no_further_mismatch() {
+    let mut pair = Pair::new(10_000);
+    let head_len = pair.play(2_000);
+    let foreign = pair.foreign(2_000, 3_000);
+    let genuine = pair.film[1_000..2_000].to_vec();
+
+    (0..5).for_each(|_| pair.down(head_len + 2_000, &foreign));
+    pair.down(head_len + 1_000, &genuine);
+
+    let count = pair.count();
+    assert_eq!((count.genuine_bytes, count.foreign_bytes), (3_000, 5_000));
+}
+
+#[test]
+fn position_that_came_foreign_first_stays_foreign() {
+    let mut pair = Pair::new(10_000);
+    let head_len = pair.play(2_000);
+    let (foreign, genuine) = (pair.foreign(2_000, 3_000), pair.film[2_000..4_000].to_vec());
+
+    pair.down(head_len + 2_000, &foreign);
+    pair.down(head_len + 2_000, &genuine);
+
+    let count = pair.count();
+    assert_eq!((count.genuine_bytes, count.foreign_bytes), (3_000, 2_000));
+}
+
+#[test]
+fn framing_of_a_request_body_is_foreign() {
+    let mut pair = Pair::new(1_000);
+    pair.play(1_000);
+    let head = b"POST /up HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body = b"5\r\nhello\r\n0\r\n\r\n";
+    let at = u32::try_from(HEAD.len()).unwrap();
+
+    pair.up(at, &[&head[..], body].concat());
+
+    assert_eq!(pair.count().foreign_bytes, body.len() as u64);
+}
+
+#[test]
+fn interim_answer_shares_the_allowance_of_the_final_one() {
+    let mut pair = Pair::new(1_000);
+    pair.up(0, HEAD);
+    let interim = format!("HTTP/1.1 103 Hints\r\nX: {}\r\n\r\n", "x".repeat(5_000));
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 1000\r\n\r\n",
+        "x".repeat(5_000)
+    );
+    let overhead = (interim.len() + head.len()) as u64;
+    let wire = [interim.as_bytes(), head.as_bytes(), &pair.film].concat();
+    pair.down(0, &wire);
+    pair.ack(u32::try_from(wire.len()).unwrap());
+
+    let count = pair.count();
+
+    assert_eq!(count.foreign_bytes, overhead - 8_192);
+    assert_eq!(count.genuine_bytes, 1_000);
+}
+
+#[test]
+fn flow_that_leaves_http_is_foreign_both_ways_from_then_on() {
+    let mut pair = Pair::new(1_000);
+    let head_len = pair.play(500);
+    let genuine = pair.film[500..].to_vec();
+
+    pair.up(u32::try_from(HEAD.len()).unwrap(), b"\x16\x03\x01\x02\x00");
+    pair.down(head_len + 500, &genuine);
+
+    assert_eq!(
+        (pair.count().genuine_bytes, pair.count().foreign_bytes),
+        (500, 505)
+    );
+}
+
+#[test]
 fn head_is_allowed_up_to_its_first_8192_bytes() {
     let mut pair = Pair::new(1_000);
     pair.play(1_000);
