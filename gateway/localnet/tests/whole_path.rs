@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -413,4 +414,52 @@ fn unknown_viewers_and_empty_scripts_are_refused_with_a_reason() {
         "refused: script holds nothing to fetch"
     );
     assert_eq!(net.fetch(film_script(ue(1))).requests[0].body_bytes, 1_000);
+}
+
+/// Sum of `tcp.len` of a viewer's packets in one direction, as tshark reads a capture.
+fn tshark_payload(file: &Path, direction: &str, viewer: Ipv4Addr) -> u64 {
+    let filter = format!("tcp && ip.{direction}=={viewer}");
+    let output = Command::new("tshark")
+        .args(["-n", "-r"])
+        .arg(file)
+        // N3 of this test is not on port 2152.
+        .args([
+            "-d",
+            "udp.port==4003,gtp",
+            "-Y",
+            &filter,
+            "-T",
+            "fields",
+            "-e",
+            "tcp.len",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn tshark_reads_the_accounts_payload_from_the_captures() {
+    if Command::new("tshark").arg("--version").output().is_err() {
+        eprintln!("skipped: tshark is not installed");
+        return;
+    }
+    let mut net = Net::start(1, 300_000, 30_000, 4);
+    let viewer = ue(1);
+    net.watch(viewer);
+
+    let script = CheatMode::UplinkPayload.script(viewer, origin(), PATH, 300_000);
+    assert!(net.fetch(script).is_complete());
+
+    let count = net.foreign(viewer);
+    net.station
+        .ask_tap(json!({"op": "flush"}))
+        .unwrap()
+        .unwrap();
+    let _: OriginServiceCount = net.origin.call(&OriginRequest::Count {}).unwrap();
+    let downlink = tshark_payload(&net.dir.path().join("n3.pcapng"), "dst", viewer);
+    let uplink = tshark_payload(&net.dir.path().join("n6.pcapng"), "src", viewer);
+    assert!(downlink > 300_000 && uplink > 150_000);
+    assert_eq!(downlink + uplink, count.payload_bytes);
 }
