@@ -6,5 +6,8 @@
     reason = "test code"
 )]
 
+mod laws;
+mod model;
+mod statuses;
 mod story;
 mod world;
