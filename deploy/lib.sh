@@ -84,7 +84,7 @@ install_packages() {
         LISTS_READ=1
     fi
     [ $# -eq 0 ] || as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
-        --no-install-recommends "$@" >&2
+        --no-install-recommends --no-remove "$@" >&2
 }
 
 # Installs the packages named, or names what is missing and stops.
