@@ -12,6 +12,19 @@
 //! leaves is enough to continue after a kill without counting a byte twice.
 #![forbid(unsafe_code)]
 
+mod config;
 pub mod contents;
+mod control;
+mod journal;
+mod metrics;
 pub mod parse;
+pub mod pipeline;
+pub mod plane;
+mod prove;
 pub mod replay;
+mod worker;
+
+pub use config::{ConfigError, DataplaneConfig};
+pub use journal::JournalError;
+pub use metrics::metrics_text;
+pub use worker::{DataplaneError, run};

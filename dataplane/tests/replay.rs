@@ -6,7 +6,7 @@
     reason = "test code"
 )]
 
-mod support;
+mod tshark;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::process::Command;
 use qlink_dataplane::replay::{ReplayError, ReplayOptions, Report, replay};
 use qlink_io::pcap::PcapWriter;
 use qlink_wire::LinkType;
-use support::{Tunnels, captures, has_tshark, tshark_tunnels};
+use tshark::{Tunnels, captures, has_tshark, tshark_tunnels};
 
 fn run(file: &Path) -> Report {
     replay(&[file.to_owned()], &ReplayOptions::default()).unwrap()

@@ -80,6 +80,8 @@ reasons! {
     TransmitFull = "transmit_full";
     /// The system refused the packet.
     TransmitRefused = "transmit_refused";
+    /// An outer fragment where no back end puts datagrams together.
+    FragmentUnsupported = "fragment_unsupported";
     /// Outer fragments whose rest never came.
     FragmentExpired = "fragment_expired";
 }

@@ -111,6 +111,12 @@ impl Association {
         self.sessions.get(session)
     }
 
+    /// Whether a session has this uplink endpoint.
+    #[must_use]
+    pub fn is_teid_taken(&self, teid: Teid) -> bool {
+        self.by_teid.contains_key(&teid)
+    }
+
     /// Every session in the order of ids.
     #[must_use]
     pub fn sessions(&self) -> impl ExactSizeIterator<Item = &SessionRules> {

@@ -1,0 +1,278 @@
+//! The control thread: requests in, the worker told, the journal written, answers out.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use qlink_content::verify_copy;
+use qlink_io::filemap::FileMap;
+use qlink_meter::{ArenaReader, SessionSlot, SessionState, TeidAllocator};
+use qlink_pfcp::{
+    Answer, Association, Cause, ContentBinding, DataPlaneInfo, Novelty, Refusal, Request,
+    SessionRules, SessionUsage, TunnelAddress,
+};
+use qlink_types::ids::{ContentId, SessionId, Teid};
+
+use crate::contents::Copy;
+use crate::journal::Journal;
+
+/// How long the worker may take to apply a command (chosen: it does so between two bursts).
+const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the worker does between two bursts.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Establish {
+        slot: SessionSlot,
+        rules: Box<SessionRules>,
+        copies: Vec<(ContentId, Copy)>,
+    },
+    Modify {
+        slot: SessionSlot,
+        rules: Box<SessionRules>,
+    },
+    Delete {
+        slot: SessionSlot,
+    },
+}
+
+/// A command and where its result goes.
+pub(crate) type Order = (Command, Sender<Result<SessionUsage, Refusal>>);
+
+/// The control thread's end of the channel to the worker.
+#[derive(Debug)]
+pub(crate) struct WorkerHandle {
+    orders: Sender<Order>,
+    /// One byte ends the worker's sleep.
+    wake: UnixDatagram,
+}
+
+impl WorkerHandle {
+    /// A handle and the worker's ends.
+    pub(crate) fn pair() -> std::io::Result<(Self, Receiver<Order>, UnixDatagram)> {
+        let (wake, woken) = UnixDatagram::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let (orders, received) = bounded(16);
+        Ok((Self { orders, wake }, received, woken))
+    }
+
+    fn run(&self, command: Command) -> Result<SessionUsage, Refusal> {
+        let (result, answer) = bounded(1);
+        self.orders
+            .send_timeout((command, result), WORKER_TIMEOUT)
+            .map_err(|_| Refusal::new(Cause::Busy, "the worker takes no commands"))?;
+        // A full socket buffer means that the worker is being woken already.
+        let _ = self.wake.send(&[1]);
+        answer
+            .recv_timeout(WORKER_TIMEOUT)
+            .map_err(|_| Refusal::new(Cause::Busy, "the worker did not answer"))?
+    }
+
+    /// Wakes the worker so that it sees a stop flag.
+    pub(crate) fn wake(&self) {
+        let _ = self.wake.send(&[1]);
+    }
+}
+
+/// State of the control plane.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) association: Association,
+    pub(crate) slots: BTreeMap<SessionId, SessionSlot>,
+    pub(crate) copies: BTreeMap<ContentId, Copy>,
+    pub(crate) allocator: TeidAllocator,
+    pub(crate) journal: Journal,
+    pub(crate) worker: WorkerHandle,
+    pub(crate) reader: ArenaReader,
+    pub(crate) info: DataPlaneInfo,
+}
+
+impl Control {
+    /// Answers one request; `now_ns` is monotonic.
+    pub(crate) fn answer(&mut self, request: Request, now_ns: u64) -> Answer {
+        let result = match request {
+            Request::Hello => Ok(Answer::Hello {
+                info: self.info.clone(),
+            }),
+            Request::List { after } => self.list(after),
+            Request::BindContent { binding } => self.bind(binding),
+            Request::UnbindContent { content } => self.unbind(content),
+            Request::Establish { rules } => self.establish(rules, now_ns),
+            Request::Modify { session, changes } => {
+                self.modify(session, &Request::Modify { session, changes })
+            }
+            Request::Delete { session } => self.delete(session, now_ns),
+        };
+        result.unwrap_or_else(|refusal| Answer::Refused { refusal })
+    }
+
+    fn list(&self, after: Option<SessionId>) -> Result<Answer, Refusal> {
+        let (page, more) = self.association.page(after);
+        let sessions = page
+            .try_into()
+            .map_err(|_| Refusal::new(Cause::SystemFailure, "a page is too long"))?;
+        Ok(Answer::Sessions { sessions, more })
+    }
+
+    fn bind(&mut self, binding: ContentBinding) -> Result<Answer, Refusal> {
+        let content = binding.content;
+        let request = Request::BindContent { binding };
+        let novelty = self.association.check(&request)?;
+        let missing = matches!(self.copies.get(&content), None | Some(Copy::Missing));
+        if let (true, Request::BindContent { binding }) = (missing, &request) {
+            let copy = open_copy(binding)?;
+            self.copies.insert(content, copy);
+        }
+        if novelty == Novelty::New {
+            self.make_durable(&request)?;
+            self.association.apply(&request);
+        }
+        Ok(Answer::Bound { content })
+    }
+
+    fn unbind(&mut self, content: ContentId) -> Result<Answer, Refusal> {
+        let request = Request::UnbindContent { content };
+        self.association.check(&request)?;
+        self.make_durable(&request)?;
+        self.association.apply(&request);
+        self.copies.remove(&content);
+        Ok(Answer::Unbound { content })
+    }
+
+    fn establish(&mut self, rules: SessionRules, now_ns: u64) -> Result<Answer, Refusal> {
+        let session = rules.session;
+        let asked = Request::Establish { rules };
+        let novelty = self.association.check(&asked)?;
+        let Request::Establish { rules } = asked else {
+            return Err(Refusal::new(Cause::SystemFailure, "not an establish"));
+        };
+        if novelty == Novelty::Repeated {
+            let standing = self.association.session(&session);
+            return standing
+                .and_then(|rules| rules.teid)
+                .map(|teid| self.established(session, teid))
+                .ok_or_else(|| Refusal::new(Cause::SessionUnknown, &session.to_string()));
+        }
+        let association = &self.association;
+        let taken = |teid| association.is_teid_taken(teid);
+        let (slot, own) = self
+            .allocator
+            .allocate(now_ns, taken)
+            .ok_or_else(|| Refusal::new(Cause::NoResources, "no rested session slot"))?;
+        let teid = rules.teid.unwrap_or(own);
+        let rules = SessionRules {
+            teid: Some(teid),
+            ..rules
+        };
+        let command = Command::Establish {
+            slot,
+            rules: Box::new(rules.clone()),
+            copies: copies_of(&rules, &self.copies),
+        };
+        if let Err(refusal) = self.worker.run(command) {
+            self.allocator.release(slot, now_ns);
+            return Err(refusal);
+        }
+        let request = Request::Establish { rules };
+        if let Err(refusal) = self.make_durable(&request) {
+            let _ = self.worker.run(Command::Delete { slot });
+            self.allocator.release(slot, now_ns);
+            return Err(refusal);
+        }
+        self.association.apply(&request);
+        self.slots.insert(session, slot);
+        Ok(self.established(session, teid))
+    }
+
+    fn established(&self, session: SessionId, teid: Teid) -> Answer {
+        Answer::Established {
+            session,
+            teid,
+            n3: TunnelAddress(self.info.n3),
+        }
+    }
+
+    /// The journal comes first: new limits that the worker knows but a restart forgets would let
+    /// bytes pass that nobody reserved.
+    fn modify(&mut self, session: SessionId, request: &Request) -> Result<Answer, Refusal> {
+        if self.association.check(request)? == Novelty::New {
+            self.make_durable(request)?;
+            self.association.apply(request);
+        }
+        let slot = self.slot(session)?;
+        let rules = self.association.session(&session).cloned();
+        let rules = rules.ok_or_else(|| Refusal::new(Cause::SessionUnknown, ""))?;
+        let rules = Box::new(rules);
+        self.worker.run(Command::Modify { slot, rules })?;
+        Ok(Answer::Modified { session })
+    }
+
+    fn delete(&mut self, session: SessionId, now_ns: u64) -> Result<Answer, Refusal> {
+        let request = Request::Delete { session };
+        if let Err(refusal) = self.association.check(&request) {
+            return self.deleted_before(session).ok_or(refusal);
+        }
+        let slot = self.slot(session)?;
+        let usage = self.worker.run(Command::Delete { slot })?;
+        self.make_durable(&request)?;
+        self.association.apply(&request);
+        self.slots.remove(&session);
+        self.allocator.release(slot, now_ns);
+        Ok(Answer::Deleted { session, usage })
+    }
+
+    /// A repeated delete gets the same counters as long as the slot rests.
+    fn deleted_before(&self, session: SessionId) -> Option<Answer> {
+        let found = self.reader.session(&session)?;
+        (found.identity.state == SessionState::Closed).then_some(Answer::Deleted {
+            session,
+            usage: found.usage,
+        })
+    }
+
+    fn slot(&self, session: SessionId) -> Result<SessionSlot, Refusal> {
+        self.slots
+            .get(&session)
+            .copied()
+            .ok_or_else(|| Refusal::new(Cause::SessionUnknown, &session.to_string()))
+    }
+
+    fn make_durable(&mut self, request: &Request) -> Result<(), Refusal> {
+        self.journal.append(request).map_err(|error| {
+            tracing::error!(%error, "the control journal cannot be written");
+            Refusal::new(Cause::SystemFailure, &format!("journal: {error}"))
+        })
+    }
+}
+
+/// Maps a content's file and checks that its bytes are the content.
+pub(crate) fn open_copy(binding: &ContentBinding) -> Result<Copy, Refusal> {
+    let path = binding.path.as_str();
+    let file = FileMap::open(path)
+        .map_err(|error| Refusal::new(Cause::ContentUnreadable, &format!("{path}: {error}")))?;
+    let size = file.as_slice().len() as u64;
+    if size != binding.size.get() {
+        let detail = format!("{path} has {size} bytes, not {}", binding.size);
+        return Err(Refusal::new(Cause::ContentMismatch, &detail));
+    }
+    verify_copy(file.as_slice(), &binding.content)
+        .map_err(|wrong| Refusal::new(Cause::ContentMismatch, &wrong.to_string()))?;
+    Ok(Copy::Mapped(Arc::new(file)))
+}
+
+/// The copies of a session's contents in the order of its sponsor's list.
+pub(crate) fn copies_of(
+    rules: &SessionRules,
+    copies: &BTreeMap<ContentId, Copy>,
+) -> Vec<(ContentId, Copy)> {
+    let named = rules.sponsor.iter().flat_map(|sponsor| &sponsor.contents);
+    named
+        .map(|content| {
+            let copy = copies.get(content).cloned().unwrap_or(Copy::Missing);
+            (*content, copy)
+        })
+        .collect()
+}

@@ -1,0 +1,439 @@
+//! The packet path, one burst at a time.
+//!
+//! ```text
+//! 1 parse    every header, prefetch every session
+//! 2 judge    session, peer, source, quota, proof; proof and classes stand in the arena
+//! 3 note     what the burst will add once it is sent
+//! 4 send     one gathered send per port
+//! 5 count    what was accepted
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use qlink_content::Direction;
+use qlink_io::{BURST_MAX, Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource};
+use qlink_meter::{BurstDelta, DropReason, HotSession, SessionSlot, WorkerCounter};
+use qlink_types::ids::Teid;
+use qlink_wire::{
+    GTPU_PORT, GtpuPacket, echo_response, gpdu_header, parse_gtpu, parse_ip, parse_udp, protocol,
+    strip_link,
+};
+
+use crate::parse::{Inner, Transport, parse_inner};
+use crate::plane::{NO_ENTRY, Plane};
+
+/// Which side a burst came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// BaseStations: GTP-U.
+    N3,
+    /// Origins: plain inner IP packets.
+    N6,
+}
+
+/// Where packets leave.
+#[derive(Debug)]
+pub struct Ports<A, B> {
+    /// Towards BaseStations.
+    pub n3: A,
+    /// Towards origins.
+    pub n6: B,
+}
+
+/// A parsed packet on its way to its session.
+#[derive(Debug, Clone, Copy)]
+enum Parsed<'a> {
+    /// Dropped already, or nothing to do.
+    Done,
+    /// A G-PDU.
+    Uplink {
+        teid: Teid,
+        source: IpAddr,
+        inner: Inner<'a>,
+        bytes: &'a [u8],
+    },
+    /// A plain packet to a subscriber.
+    Downlink {
+        ue_hash: u64,
+        inner: Inner<'a>,
+        bytes: &'a [u8],
+    },
+    /// An echo request.
+    Echo { sequence: u16, to: SocketAddr },
+}
+
+/// A packet that will be sent.
+#[derive(Debug, Clone, Copy)]
+struct Planned<'a> {
+    head: [u8; 16],
+    head_len: usize,
+    body: &'a [u8],
+    to: SocketAddr,
+    slot: SessionSlot,
+    delta: BurstDelta,
+    accepted: bool,
+}
+
+impl Planned<'_> {
+    const EMPTY: Self = Self {
+        head: [0; 16],
+        head_len: 0,
+        body: &[],
+        to: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        slot: SessionSlot::new(0),
+        delta: BurstDelta {
+            uplink_bytes: 0,
+            uplink_packets: 0,
+            downlink_bytes: 0,
+            downlink_packets: 0,
+            user_charged: 0,
+            personal: 0,
+        },
+        accepted: false,
+    };
+}
+
+/// Takes one received burst through all stages. `now_ns` is the monotonic time of the burst.
+#[inline]
+pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
+    plane: &mut Plane,
+    side: Side,
+    source: &S,
+    burst: &Burst,
+    ports: &mut Ports<A, B>,
+    now_ns: u64,
+) {
+    let mut parsed = [Parsed::Done; BURST_MAX];
+    let mut planned = [Planned::EMPTY; BURST_MAX];
+
+    for (place, descriptor) in parsed.iter_mut().zip(burst) {
+        *place = plane.parse(side, descriptor, source.frame(descriptor));
+    }
+    let mut count = 0;
+    for packet in parsed.iter().take(burst.len()) {
+        match plane.judge_parsed(packet, now_ns) {
+            Ok(Some(plan)) => {
+                if let Some(place) = planned.get_mut(count) {
+                    *place = plan;
+                    count = count.saturating_add(1);
+                }
+            }
+            Ok(None) => answer_echo(plane, packet, &mut ports.n3),
+            Err(reason) => plane.arena.count_drop(reason, 1),
+        }
+    }
+    let planned = planned.get_mut(..count).unwrap_or_default();
+    plane.note(planned);
+    match side {
+        Side::N3 => plane.send(&mut ports.n6, planned),
+        Side::N6 => plane.send(&mut ports.n3, planned),
+    }
+    plane.count(planned, burst.len());
+    plane.sweep(now_ns);
+}
+
+impl Plane {
+    #[inline]
+    fn parse<'a>(&mut self, side: Side, descriptor: &Descriptor, frame: &'a [u8]) -> Parsed<'a> {
+        let parsed = match side {
+            Side::N3 => self.parse_n3(descriptor, frame),
+            Side::N6 => self.parse_n6(descriptor, frame),
+        };
+        match parsed {
+            Ok(parsed) => parsed,
+            Err(reason) => {
+                self.arena.count_drop(reason, 1);
+                Parsed::Done
+            }
+        }
+    }
+
+    #[inline]
+    fn parse_n3<'a>(
+        &self,
+        descriptor: &Descriptor,
+        frame: &'a [u8],
+    ) -> Result<Parsed<'a>, DropReason> {
+        let (from, gtpu) = outer(descriptor, frame)?;
+        if !gtpu.is_gpdu() {
+            return match gtpu.sequence {
+                Some(sequence) if gtpu.message_type == qlink_wire::message_type::ECHO_REQUEST => {
+                    Ok(Parsed::Echo { sequence, to: from })
+                }
+                _ => Err(DropReason::GtpuSignalling),
+            };
+        }
+        if gtpu.unknown_required_extension.is_some() {
+            return Err(DropReason::GtpuExtensionUnknown);
+        }
+        let teid = Teid::new(gtpu.teid);
+        self.sessions.prefetch(teid);
+        let (inner, bytes) = whole_inner(gtpu.payload)?;
+        Ok(Parsed::Uplink {
+            teid,
+            source: from.ip(),
+            inner,
+            bytes,
+        })
+    }
+
+    #[inline]
+    fn parse_n6<'a>(
+        &self,
+        descriptor: &Descriptor,
+        frame: &'a [u8],
+    ) -> Result<Parsed<'a>, DropReason> {
+        let packet = match descriptor.peer {
+            Some(peer) if peer != self.neighbours.n6_peer => {
+                return Err(DropReason::NeighbourUnknown);
+            }
+            Some(_) => frame,
+            None => strip_link(descriptor.link, frame).map_err(DropReason::Wire)?,
+        };
+        let (inner, bytes) = whole_inner(packet)?;
+        let ue_hash = self.sessions.hash_ue(&inner.ip.dst);
+        self.sessions.prefetch_ue(ue_hash);
+        Ok(Parsed::Downlink {
+            ue_hash,
+            inner,
+            bytes,
+        })
+    }
+
+    /// `Ok(None)`: nothing of a session.
+    #[inline]
+    fn judge_parsed<'a>(
+        &mut self,
+        packet: &Parsed<'a>,
+        now_ns: u64,
+    ) -> Result<Option<Planned<'a>>, DropReason> {
+        match packet {
+            Parsed::Done | Parsed::Echo { .. } => Ok(None),
+            Parsed::Uplink {
+                teid,
+                source,
+                inner,
+                bytes,
+            } => {
+                let found = self.sessions.by_teid(*teid);
+                let (slot, hot) = found.ok_or(DropReason::TeidUnknown)?;
+                let hot = *hot;
+                self.check_uplink(&hot, *source, inner)?;
+                let delta = self.judge(slot, &hot, Direction::Uplink, inner, now_ns)?;
+                self.expect(slot, &delta);
+                Ok(Some(Planned {
+                    body: bytes,
+                    to: self.neighbours.n6_peer,
+                    slot,
+                    delta,
+                    ..Planned::EMPTY
+                }))
+            }
+            Parsed::Downlink {
+                ue_hash,
+                inner,
+                bytes,
+            } => {
+                let found = self.sessions.by_ue(*ue_hash, &inner.ip.dst);
+                let (slot, hot) = found.ok_or(DropReason::UeUnknown)?;
+                let hot = *hot;
+                let length = u16::try_from(bytes.len()).map_err(|_| DropReason::TooLong)?;
+                let delta = self.judge(slot, &hot, Direction::Downlink, inner, now_ns)?;
+                self.expect(slot, &delta);
+                let mut plan = Planned {
+                    head_len: 8,
+                    body: bytes,
+                    to: hot.peer,
+                    slot,
+                    delta,
+                    ..Planned::EMPTY
+                };
+                let header = gpdu_header(hot.downlink_teid.get(), length);
+                for (to, from) in plan.head.iter_mut().zip(header) {
+                    *to = from;
+                }
+                Ok(Some(plan))
+            }
+        }
+    }
+
+    #[inline]
+    fn check_uplink(
+        &self,
+        hot: &HotSession,
+        source: IpAddr,
+        inner: &Inner<'_>,
+    ) -> Result<(), DropReason> {
+        if hot.peer.ip() != source {
+            return Err(DropReason::PeerMismatch);
+        }
+        if hot.ue != inner.ip.src {
+            return Err(DropReason::SourceSpoofed);
+        }
+        if self.neighbours.own.contains(&inner.ip.dst) {
+            return Err(DropReason::ToInfrastructure);
+        }
+        match inner.transport {
+            Transport::Udp { dst_port, .. } if dst_port == GTPU_PORT => Err(DropReason::GtpuNested),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a packet to what the burst will add to its session.
+    #[inline]
+    fn expect(&mut self, slot: SessionSlot, delta: &BurstDelta) {
+        let Some(mark) = self.marks.get_mut(slot.index()) else {
+            return;
+        };
+        if *mark == NO_ENTRY {
+            *mark = u8::try_from(self.entries.len()).unwrap_or(NO_ENTRY);
+            self.entries.push((slot, BurstDelta::default()));
+        }
+        if let Some((_, sum)) = self.entries.get_mut(usize::from(*mark)) {
+            sum.add(delta);
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, planned: &[Planned<'_>]) {
+        if !planned.is_empty() {
+            self.arena.note_burst(&self.entries);
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, sink: &mut impl PacketSink, planned: &mut [Planned<'_>]) {
+        let mut accepted = [false; BURST_MAX];
+        let mut items = [Outgoing::EMPTY; BURST_MAX];
+        for (item, plan) in items.iter_mut().zip(planned.iter()) {
+            *item = Outgoing {
+                head: plan.head.get(..plan.head_len).unwrap_or_default(),
+                body: plan.body,
+                to: plan.to,
+            };
+        }
+        let mut done = 0_usize;
+        while let Some(rest) = items
+            .get(done..planned.len())
+            .filter(|rest| !rest.is_empty())
+        {
+            match sink.send_burst(rest) {
+                Ok(0) => {
+                    self.arena
+                        .count_drop(DropReason::TransmitFull, rest.len() as u64);
+                    break;
+                }
+                Ok(sent) => {
+                    let end = done.saturating_add(sent);
+                    if let Some(now) = accepted.get_mut(done..end) {
+                        now.fill(true);
+                    }
+                    done = end;
+                }
+                Err(IoError::Refused { .. }) => {
+                    self.arena.count_drop(DropReason::TransmitRefused, 1);
+                    done = done.saturating_add(1);
+                }
+                Err(_) => {
+                    self.arena
+                        .count_drop(DropReason::TransmitRefused, rest.len() as u64);
+                    break;
+                }
+            }
+        }
+        for (plan, accepted) in planned.iter_mut().zip(accepted) {
+            plan.accepted = accepted;
+        }
+    }
+
+    /// Counts what was accepted and forgets the burst.
+    #[inline]
+    fn count(&mut self, planned: &[Planned<'_>], received: usize) {
+        let refused = planned.iter().any(|plan| !plan.accepted);
+        if refused {
+            self.entries
+                .iter_mut()
+                .for_each(|(_, delta)| *delta = BurstDelta::default());
+            for plan in planned.iter().filter(|plan| plan.accepted) {
+                let mark = self.marks.get(plan.slot.index()).copied();
+                let entry = mark.and_then(|mark| self.entries.get_mut(usize::from(mark)));
+                if let Some((_, sum)) = entry {
+                    sum.add(&plan.delta);
+                }
+            }
+        }
+        if !planned.is_empty() {
+            self.arena.commit_burst(&self.entries);
+        }
+        let (mut packets, mut bytes) = (0_u64, 0_u64);
+        for (slot, delta) in &self.entries {
+            packets = packets
+                .saturating_add(delta.uplink_packets)
+                .saturating_add(delta.downlink_packets);
+            bytes = bytes
+                .saturating_add(delta.uplink_bytes)
+                .saturating_add(delta.downlink_bytes);
+            if let Some(mark) = self.marks.get_mut(slot.index()) {
+                *mark = NO_ENTRY;
+            }
+        }
+        self.entries.clear();
+        self.arena
+            .count(WorkerCounter::ReceivedPackets, received as u64);
+        self.arena.count(WorkerCounter::SentPackets, packets);
+        self.arena.count(WorkerCounter::NetworkBytes, bytes);
+        self.arena.count(WorkerCounter::Bursts, 1);
+    }
+}
+
+/// The peer and the GTP-U message of a frame. A socket has taken the outer headers off already.
+#[inline]
+fn outer<'a>(
+    descriptor: &Descriptor,
+    frame: &'a [u8],
+) -> Result<(SocketAddr, GtpuPacket<'a>), DropReason> {
+    if let Some(peer) = descriptor.peer {
+        let gtpu = parse_gtpu(frame).map_err(DropReason::Wire)?;
+        return Ok((peer, gtpu));
+    }
+    let bytes = strip_link(descriptor.link, frame).map_err(DropReason::Wire)?;
+    let ip = parse_ip(bytes).map_err(DropReason::Wire)?;
+    if ip.fragment.is_some() {
+        return Err(DropReason::FragmentUnsupported);
+    }
+    if ip.protocol != protocol::UDP {
+        return Err(DropReason::NotGtpu);
+    }
+    let udp = parse_udp(ip.payload).map_err(DropReason::Wire)?;
+    if udp.dst_port != GTPU_PORT {
+        return Err(DropReason::NotGtpu);
+    }
+    let gtpu = parse_gtpu(udp.payload).map_err(DropReason::Wire)?;
+    Ok((SocketAddr::new(ip.src, udp.src_port), gtpu))
+}
+
+/// An inner packet whose bytes are all there, cut to the length that its header states.
+#[inline]
+fn whole_inner(bytes: &[u8]) -> Result<(Inner<'_>, &[u8]), DropReason> {
+    let inner = parse_inner(bytes).map_err(|_| DropReason::InnerMalformed)?;
+    let length = usize::try_from(inner.ip.total_len).unwrap_or(usize::MAX);
+    let whole = bytes.get(..length).ok_or(DropReason::InnerMalformed)?;
+    Ok((inner, whole))
+}
+
+fn answer_echo(plane: &mut Plane, packet: &Parsed<'_>, n3: &mut impl PacketSink) {
+    let Parsed::Echo { sequence, to } = packet else {
+        return;
+    };
+    let response = echo_response(*sequence);
+    let answer = Outgoing {
+        head: &response,
+        body: &[],
+        to: *to,
+    };
+    match n3.send_burst(&[answer]) {
+        Ok(1) => plane.arena.count(WorkerCounter::EchoReplies, 1),
+        Ok(_) => plane.arena.count_drop(DropReason::TransmitFull, 1),
+        Err(_) => plane.arena.count_drop(DropReason::TransmitRefused, 1),
+    }
+}

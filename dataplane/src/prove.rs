@@ -1,0 +1,407 @@
+//! Stops 3 to 5 of a byte's way: quota, proof, and the counters that stand before a packet leaves.
+
+use std::net::SocketAddr;
+
+use qlink_content::{
+    CloseReason, Context, Deltas, Direction, FlowProof, Policy, Segment, Verdict, View, WordSink,
+};
+use qlink_meter::{
+    BurstDelta, DropReason, FlowIdentity, FlowKey, HotSession, Quota, QuotaVerdict, SessionSlot,
+    StageSink, Usage, WorkerCounter,
+};
+use qlink_pfcp::MAX_CONTENTS;
+use qlink_types::receipt::ByteClasses;
+use qlink_types::units::Bytes;
+use qlink_wire::{TcpSegment, protocol};
+
+use crate::contents::ArenaHeads;
+use crate::parse::{Inner, Transport, drop_reason, ports_by_side, proof_segment};
+use crate::plane::{NO_ENTRY, Plane, Sponsored};
+
+/// Lets a state write its words into the arena.
+struct ArenaWords<'a, 'b>(&'a mut StageSink<'b>);
+
+impl WordSink for ArenaWords<'_, '_> {
+    #[inline]
+    fn put(&mut self, word: u64) {
+        self.0.put(word);
+    }
+}
+
+/// Writes a view's state.
+#[inline]
+pub(crate) fn write_view(view: &View, sink: &mut StageSink<'_>) {
+    view.encode(&mut ArenaWords(sink));
+}
+
+/// Classes as words, in the order of their fields.
+#[inline]
+pub(crate) const fn class_words(classes: &ByteClasses) -> [u64; 8] {
+    [
+        classes.wire_payload.get(),
+        classes.verified_unique.get(),
+        classes.retransmit.get(),
+        classes.verified_repeat.get(),
+        classes.overhead_allowed.get(),
+        classes.undelivered.get(),
+        classes.user_charged.get(),
+        classes.pending.get(),
+    ]
+}
+
+/// Room to take a judgement back.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    proof: FlowProof,
+    views: Vec<View>,
+}
+
+impl Trial {
+    pub(crate) fn new() -> Self {
+        Self {
+            proof: FlowProof::new(0),
+            views: Vec::with_capacity(MAX_CONTENTS),
+        }
+    }
+
+    fn save(&mut self, proof: &FlowProof, views: &[View]) {
+        self.proof = *proof;
+        self.views.clear();
+        self.views.extend_from_slice(views);
+    }
+
+    fn restore(&self, proof: &mut FlowProof, views: &mut [View]) {
+        *proof = self.proof;
+        for (to, from) in views.iter_mut().zip(&self.views) {
+            *to = *from;
+        }
+    }
+}
+
+/// What a judged packet does to its session.
+struct Step {
+    /// Counters that must stand before the packet leaves.
+    usage: Usage,
+    /// Counters that wait until it has left.
+    deferred: BurstDelta,
+}
+
+impl Step {
+    /// Splits `deltas`: charged bytes of this very packet wait until it has left, everything else
+    /// is proof or was forwarded before.
+    #[inline]
+    fn new(mut usage: Usage, deltas: &Deltas, quota: Quota, used: u64) -> Self {
+        let deferred = deltas.user_charged.min(deltas.wire_payload);
+        let charged = quota.charged(deltas.user_charged, deltas.verified_repeat);
+        let billed = quota.billed(used, charged);
+        let billed_later = billed.min(deferred);
+        let add = u64::saturating_add;
+        usage.wire_payload = add(
+            usage.wire_payload,
+            deltas.wire_payload.saturating_sub(deferred),
+        );
+        usage.verified_unique = add(usage.verified_unique, deltas.verified_unique);
+        usage.retransmit = add(usage.retransmit, deltas.retransmit);
+        usage.verified_repeat = add(usage.verified_repeat, deltas.verified_repeat);
+        usage.overhead_allowed = add(usage.overhead_allowed, deltas.overhead_allowed);
+        usage.undelivered = add(usage.undelivered, deltas.undelivered);
+        usage.user_charged = add(
+            usage.user_charged,
+            deltas.user_charged.saturating_sub(deferred),
+        );
+        usage.pending = add(usage.pending, deltas.pending_in).saturating_sub(deltas.pending_out);
+        usage.personal = add(usage.personal, billed.saturating_sub(billed_later));
+        if deltas.violations > 0 || !usage.classes().is_conserved() {
+            usage.violations = add(usage.violations, 1);
+        }
+        Self {
+            usage,
+            deferred: BurstDelta {
+                user_charged: deferred,
+                personal: billed_later,
+                ..BurstDelta::default()
+            },
+        }
+    }
+}
+
+/// A TCP packet of a sponsored session.
+struct FlowPacket<'a> {
+    slot: SessionSlot,
+    direction: Direction,
+    segment: Segment<'a>,
+    now_ns: u64,
+}
+
+impl Plane {
+    /// Judges a packet of a session: quota, proof, and the counters that stand before it leaves.
+    /// What is returned waits for the transmit.
+    ///
+    /// # Errors
+    ///
+    /// Why the packet must not be forwarded; nothing has changed then.
+    #[inline]
+    pub(crate) fn judge(
+        &mut self,
+        slot: SessionSlot,
+        hot: &HotSession,
+        direction: Direction,
+        inner: &Inner<'_>,
+        now_ns: u64,
+    ) -> Result<BurstDelta, DropReason> {
+        let mut delta = match (&inner.transport, hot.sponsor_limit) {
+            (Transport::Tcp(tcp), Some(_)) => {
+                self.judge_tcp(slot, hot, direction, inner, tcp, now_ns)?
+            }
+            _ => self.judge_plain(slot, hot.quota, inner.payload_len)?,
+        };
+        let bytes = u64::from(inner.ip.total_len);
+        match direction {
+            Direction::Uplink => {
+                delta.uplink_bytes = bytes;
+                delta.uplink_packets = 1;
+            }
+            Direction::Downlink => {
+                delta.downlink_bytes = bytes;
+                delta.downlink_packets = 1;
+            }
+        }
+        Ok(delta)
+    }
+
+    /// What the session's personal payer has been billed, the running burst included.
+    #[inline]
+    fn billed(&self, slot: SessionSlot) -> u64 {
+        let mark = self.marks.get(slot.index()).copied().unwrap_or(NO_ENTRY);
+        let running = self.entries.get(usize::from(mark));
+        let running = running.map_or(0, |(_, delta)| delta.personal);
+        self.arena.usage(slot).personal.saturating_add(running)
+    }
+
+    /// A packet without content flow: its whole payload is charged.
+    #[inline]
+    fn judge_plain(
+        &self,
+        slot: SessionSlot,
+        quota: Quota,
+        payload: u32,
+    ) -> Result<BurstDelta, DropReason> {
+        let (used, payload) = (self.billed(slot), u64::from(payload));
+        match quota.judge(used, payload, payload) {
+            QuotaVerdict::Pass => Ok(BurstDelta {
+                user_charged: payload,
+                personal: quota.billed(used, payload),
+                ..BurstDelta::default()
+            }),
+            QuotaVerdict::Stop(reason) => Err(reason),
+        }
+    }
+
+    fn judge_tcp(
+        &mut self,
+        slot: SessionSlot,
+        hot: &HotSession,
+        direction: Direction,
+        inner: &Inner<'_>,
+        tcp: &TcpSegment<'_>,
+        now_ns: u64,
+    ) -> Result<BurstDelta, DropReason> {
+        let (ue_port, remote_port) = ports_by_side(direction, tcp.src_port, tcp.dst_port);
+        let remote = match direction {
+            Direction::Uplink => inner.ip.dst,
+            Direction::Downlink => inner.ip.src,
+        };
+        let key = FlowKey {
+            session: slot,
+            protocol: protocol::TCP,
+            ue_port,
+            remote,
+            remote_port,
+        };
+        let hash = self.flows.hash(&key);
+        let flow = match self.flows.find(hash, &key) {
+            Some(flow) => flow,
+            None => {
+                let opens = direction == Direction::Uplink && tcp.flags.syn() && !tcp.flags.ack();
+                let accepted = self
+                    .session(slot)
+                    .is_some_and(|session| session.accepts(SocketAddr::new(remote, remote_port)));
+                if !opens || !accepted {
+                    return self.judge_plain(slot, hot.quota, inner.payload_len);
+                }
+                self.open_flow(key, now_ns)?
+            }
+        };
+        let packet = FlowPacket {
+            slot,
+            direction,
+            segment: proof_segment(tcp, inner.payload_len),
+            now_ns,
+        };
+        self.judge_flow(flow, hot.quota, &packet)
+    }
+
+    fn session(&self, slot: SessionSlot) -> Option<&Sponsored> {
+        self.sponsored.get(slot.index())?.as_deref()
+    }
+
+    fn open_flow(&mut self, key: FlowKey, now_ns: u64) -> Result<usize, DropReason> {
+        let Some(flow) = self.flows.open(key) else {
+            self.arena.count(WorkerCounter::FlowTableFull, 1);
+            return Err(DropReason::FlowTableFull);
+        };
+        let proof = FlowProof::new(now_ns);
+        self.arena.open_flow(flow, FlowIdentity { key }, |sink| {
+            proof.encode(&mut ArenaWords(sink));
+        });
+        if let Some(place) = self.proofs.get_mut(flow) {
+            *place = proof;
+        }
+        Ok(flow)
+    }
+
+    fn judge_flow(
+        &mut self,
+        flow: usize,
+        quota: Quota,
+        packet: &FlowPacket<'_>,
+    ) -> Result<BurstDelta, DropReason> {
+        let usage = self.arena.usage(packet.slot);
+        let used = self.billed(packet.slot);
+        let payload = u64::from(packet.segment.payload_len);
+        let (Some(proof), Some(Some(session))) = (
+            self.proofs.get_mut(flow),
+            self.sponsored.get_mut(packet.slot.index()),
+        ) else {
+            return Err(DropReason::TeidUnknown);
+        };
+        session.share_limit();
+        // More than this packet and all that is pending cannot be decided now. Only where that
+        // could pass a limit must the judgement be one that can be taken back.
+        let stake = payload.saturating_add(usage.pending);
+        let near = quota.left(used) < stake || (session.views.len() > 1 && session.left() < stake);
+        if near {
+            self.trial.save(proof, &session.views);
+        }
+        let heads = ArenaHeads(self.arena.heads(flow));
+        let mut deltas = run(proof, session, heads, packet)?;
+        if near && session.views.len() > 1 && exceeds(session) {
+            let grown = first_grown(&session.views, &self.trial.views);
+            self.trial.restore(proof, &mut session.views);
+            limit_to(session, grown);
+            let heads = ArenaHeads(self.arena.heads(flow));
+            deltas = run(proof, session, heads, packet)?;
+        }
+        if near {
+            let charged = quota.charged(deltas.user_charged, deltas.verified_repeat);
+            if let QuotaVerdict::Stop(reason) = quota.judge(used, charged, payload) {
+                self.trial.restore(proof, &mut session.views);
+                return Err(reason);
+            }
+        }
+        let step = Step::new(usage, &deltas, quota, used);
+        self.commit(flow, packet.slot, step.usage);
+        Ok(step.deferred)
+    }
+
+    /// Writes a flow, the views that changed and the session as one change; frees a closed flow.
+    fn commit(&mut self, flow: usize, slot: SessionSlot, usage: Usage) {
+        if usage.violations > self.arena.usage(slot).violations {
+            self.arena.count(WorkerCounter::ConservationViolations, 1);
+        }
+        let (Some(proof), Some(Some(session))) =
+            (self.proofs.get(flow), self.sponsored.get_mut(slot.index()))
+        else {
+            return;
+        };
+        let mut update = self.arena.update();
+        update.flow(flow, |sink| proof.encode(&mut ArenaWords(sink)));
+        let views = session.views.iter().zip(&session.places);
+        for ((view, place), written) in views.zip(&mut session.written) {
+            let classes = class_words(&view.classes());
+            if classes != *written {
+                update.view(*place, classes, |sink| write_view(view, sink));
+                *written = classes;
+            }
+        }
+        update.usage(slot, usage);
+        update.commit();
+        if proof.closed().is_some() {
+            self.arena.close_flow(flow);
+            self.flows.close(flow);
+        }
+    }
+
+    /// Ends a flow: what is pending finds its class.
+    pub(crate) fn close_flow(&mut self, flow: usize, reason: CloseReason) {
+        let Some(slot) = self.flows.key(flow).map(|key| key.session) else {
+            return;
+        };
+        let quota = self.sessions.get(slot).map(|session| session.quota);
+        let (Some(proof), Some(Some(session)), Some(quota)) = (
+            self.proofs.get_mut(flow),
+            self.sponsored.get_mut(slot.index()),
+            quota,
+        ) else {
+            self.arena.close_flow(flow);
+            self.flows.close(flow);
+            return;
+        };
+        let deltas = proof.close(&mut session.views, reason);
+        let usage = self.arena.usage(slot);
+        let step = Step::new(usage, &deltas, quota, usage.personal);
+        self.commit(flow, slot, step.usage);
+        // A flow that does not count as closed by itself is over all the same.
+        if self.flows.key(flow).is_some() {
+            self.arena.close_flow(flow);
+            self.flows.close(flow);
+        }
+    }
+}
+
+#[inline]
+fn run(
+    proof: &mut FlowProof,
+    session: &mut Sponsored,
+    mut heads: ArenaHeads<'_>,
+    packet: &FlowPacket<'_>,
+) -> Result<Deltas, DropReason> {
+    let mut context = Context {
+        contents: &session.contents,
+        views: &mut session.views,
+        heads: &mut heads,
+        now_ns: packet.now_ns,
+        policy: Policy::Live,
+    };
+    match proof.segment(&mut context, packet.direction, &packet.segment) {
+        Verdict::Forward(deltas) => Ok(deltas),
+        Verdict::Drop(reason) => Err(drop_reason(reason)),
+    }
+}
+
+/// Whether the views together passed the session's limit: each alone may use all that is left.
+fn exceeds(session: &Sponsored) -> bool {
+    let unique = session.views.iter().fold(0_u64, |sum, view| {
+        sum.saturating_add(view.classes().verified_unique.get())
+    });
+    unique > session.limit
+}
+
+/// The first view that has more verified bytes than before.
+fn first_grown(views: &[View], before: &[View]) -> usize {
+    let grown = |(now, then): (&View, &View)| {
+        now.classes().verified_unique > then.classes().verified_unique
+    };
+    views.iter().zip(before).position(grown).unwrap_or(0)
+}
+
+/// Gives what is left of the session's limit to one view alone.
+fn limit_to(session: &mut Sponsored, only: usize) {
+    let left = session.left();
+    for (number, view) in session.views.iter_mut().enumerate() {
+        let own = view.classes().verified_unique.get();
+        let more = if number == only { left } else { 0 };
+        let limit = Bytes::new(own.saturating_add(more));
+        view.set_limit(limit, qlink_content::LimitReason::PackageExhausted);
+    }
+}
