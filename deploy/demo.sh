@@ -13,5 +13,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_rust
 need_packages "${BUILD_PACKAGES[@]}"
+choose_linker
 cargo build --profile ci --workspace --bins --locked >&2
 exec "$CARGO_TARGET_DIR/ci/qlink" demo "$@"

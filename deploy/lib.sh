@@ -6,10 +6,10 @@
 #   CI                `true`: a skipped check is a failed check
 #
 # One way to build. Cargo compiles a dependency once per set of features, and which features are
-# on depends on the packages selected: `-p qlink-store` alone compiles RocksDB's C++ (many
-# minutes) a second time, because its build script then links other variants of its own
-# dependencies. So every script here selects `--workspace` and profile `ci`; `-p qlink` and
-# `-p qlink-gateway` were seen to share those artifacts, single libraries were not.
+# on depends on the packages selected. `-p qlink-store` and `-p qlink-chain` compile RocksDB's
+# C++ (minutes) a second time: its build script reaches memchr through bindgen, whose feature
+# `default` only serde_json of other crates turns on. So every script here selects `--workspace`
+# and profile `ci`; `-p qlink` and `-p qlink-gateway` share its artifacts too.
 
 set -euo pipefail
 
@@ -131,6 +131,15 @@ want_packages() {
     else
         say "for all tests: sudo apt-get install -y --no-install-recommends ${missing[*]}"
     fi
+}
+
+# .cargo/config.toml links with mold, which gcc knows from version 12 on and clang long before.
+choose_linker() {
+    local major
+    major="$(gcc -dumpversion | cut -d. -f1)"
+    [ "$major" -ge 12 ] && return
+    export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=clang
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=clang
 }
 
 need_rust() {

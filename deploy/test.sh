@@ -191,6 +191,7 @@ prepare() {
     need_rust
     need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
     want_packages "${TEST_EXTRAS[@]}"
+    choose_linker
     local captures="$REPOSITORY/../shared/data/pcaps"
     if [ -z "${QLINK_CAPTURES:-}" ] && [ -d "$captures" ]; then
         QLINK_CAPTURES="$(cd "$captures" && pwd)"
