@@ -45,6 +45,16 @@ impl Solo {
         }
     }
 
+    /// The same engine after the block of height `stored`; what was pending is dropped.
+    #[must_use]
+    pub fn at(self, stored: BlockHeight) -> Self {
+        Self {
+            acknowledged: stored,
+            pending: None,
+            ..self
+        }
+    }
+
     fn certify(&self, header: &Header) -> Certificate {
         let id = header.id();
         let signature = self

@@ -5,6 +5,7 @@
 //! Meta    "tip"                -> Tip
 //! Rows    key                  -> value
 //! Blocks  height (u64) | 0     -> Summary;  | 1 -> transactions;  | 2 -> receipts
+//!         ff | height (u64)    -> nothing; the block has events
 //! Index   transaction id       -> height (u64) | index of its receipt (u32)
 //! ```
 //! The tree is drawn in `tree.rs`.
@@ -375,6 +376,27 @@ impl<S: KvStore> StateStore<S> {
         self.record("receipts", height, RECEIPTS)
     }
 
+    /// Heights of blocks with events, ascending from `from`, at most `limit`: a follower need not
+    /// look at the others.
+    ///
+    /// # Errors
+    ///
+    /// [`StateStoreError`] when the store fails.
+    pub fn heights_with_events(
+        &self,
+        from: BlockHeight,
+        limit: usize,
+    ) -> Result<Vec<BlockHeight>, StateStoreError> {
+        let after = from.get().checked_sub(1).map(BlockHeight::new).map(events_key);
+        let found = self
+            .store
+            .scan(Column::Blocks, &[EVENTS], after.as_deref(), limit)?;
+        found
+            .iter()
+            .map(|(key, _)| decoded("events", from, key.get(1..).unwrap_or_default()))
+            .collect()
+    }
+
     /// Where a transaction stands; `None` when no block holds it.
     ///
     /// # Errors
@@ -547,6 +569,16 @@ fn put_block(batch: &mut WriteBatch, summary: &Summary, block: &Block, receipts:
         }
     }
     batch.put(Column::Blocks, key(RECEIPTS), bytes);
+    if receipts.iter().any(|receipt| !receipt.events.is_empty()) {
+        batch.put(Column::Blocks, events_key(height), []);
+    }
+}
+
+/// Above every height's first byte, so that these keys stand apart.
+const EVENTS: u8 = 0xff;
+
+fn events_key(height: BlockHeight) -> Vec<u8> {
+    (EVENTS, height).to_bytes()
 }
 
 fn block_key(height: BlockHeight, kind: u8) -> Vec<u8> {
