@@ -1,7 +1,7 @@
 //! Answers of a node's RPC: one definition for the node that writes them and the clients that read
 //! them. Every integer is a string.
 
-use qlink_ledger::{Package, ViewerRow};
+use qlink_ledger::{Package, SupplyRow, ViewerRow};
 use qlink_types::block::{Certificate, Header};
 use qlink_types::ids::{AccountId, BlockId, ContentId, Hash32, PackageId, TxId, ViewerKey};
 use qlink_types::outcome::{Event, TxReceipt};
@@ -33,6 +33,8 @@ pub struct StatusAnswer {
     pub state_root: Hash32,
     /// Ledger time of the newest final block.
     pub time_ms: TimeMs,
+    /// The same as RFC 3339.
+    pub time: String,
     /// All units over all accounts, escrows and pools.
     pub supply_units: Units,
 }
@@ -194,6 +196,38 @@ pub struct EventAnswer {
     pub transaction: TxId,
     /// What happened.
     pub event: Event,
+}
+
+/// `GET /v1/supply`; `?audit=true` counts every row again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupplyAnswer {
+    /// All units that exist.
+    pub supply_units: Units,
+    /// Where they are.
+    pub lines: SupplyRow,
+    /// Whether a recount of every row found the same, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_is_clean: Option<bool>,
+    /// The final block this was read at.
+    pub as_of_height: BlockHeight,
+}
+
+/// `GET /v1/proofs/account/{id}?height=`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofAnswer {
+    /// Whose row.
+    pub account: AccountId,
+    /// The state after this block.
+    pub height: BlockHeight,
+    /// Its root; the header of the next block carries it as `state_root_prev`.
+    pub root: Hash32,
+    /// The state key in hexadecimal.
+    pub key: String,
+    /// The row in hexadecimal; absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The path from row to root (jmt, borsh) in hexadecimal.
+    pub proof: String,
 }
 
 /// A page of a list.
