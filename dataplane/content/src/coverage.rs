@@ -423,7 +423,7 @@ mod tests {
                 let missing: u64 = set.gaps(3, 90).map(Range::len).sum();
                 prop_assert_eq!(missing + set.covered_in(3, 90), 87);
                 let mut words = [0; Ranges::<5>::WORDS];
-                let used = crate::words::fill(&mut words, |mut put| set.encode(&mut put)).unwrap();
+                let used = crate::words::fill(&mut words, |put| set.encode(put)).unwrap();
                 let again = Ranges::<5>::decode(&mut WordSource::new(&words[..used])).unwrap();
                 prop_assert_eq!(again.as_slice(), set.as_slice());
             }

@@ -10,6 +10,7 @@
 //! Overhead is a head or chunk framing; its first `stored` bytes lie in the head log. Chunks of
 //! equal size fold into one extent, so a chunked film needs few.
 
+use crate::heads::KEPT_BYTES;
 use crate::words::{WordSink, WordSource, WordsError};
 
 /// Extents kept per direction. Chosen: 16 pipelined responses and 16 unequal chunks.
@@ -382,10 +383,9 @@ impl OffsetMap {
             extent.open = value & 1 == 1;
             extent.message = u32::try_from(value >> 1).map_err(|_| error("message"))?;
             extent.slot = Slot::decode(source)?;
-            if extent.start < floor
-                || extent.end() < extent.start
-                || extent.stored > extent.overhead
-            {
+            // Folded units have stored overhead, so the allowance bounds their number.
+            let absurd = extent.count == 0 || extent.count > KEPT_BYTES;
+            if extent.start < floor || absurd || extent.stored > extent.overhead {
                 return Err(error("extent"));
             }
             floor = extent.end();

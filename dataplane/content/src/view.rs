@@ -242,7 +242,7 @@ impl View {
     ///
     /// [`WordsError::TooShort`]; [`Self::WORDS`] always suffice.
     pub fn to_words(&self, out: &mut [u64]) -> Result<usize, WordsError> {
-        fill(out, |mut put| self.encode(&mut put))
+        fill(out, |put| self.encode(put))
     }
 
     /// Sends the view's words to `sink`.

@@ -43,23 +43,35 @@ impl<F: FnMut(u64)> WordSink for F {
     }
 }
 
+/// Writes words to a slice and counts those it has no room for too.
+#[derive(Debug)]
+pub(crate) struct Filler<'a> {
+    out: &'a mut [u64],
+    used: usize,
+}
+
+impl WordSink for Filler<'_> {
+    #[inline]
+    fn put(&mut self, word: u64) {
+        if let Some(place) = self.out.get_mut(self.used) {
+            *place = word;
+        }
+        self.used = self.used.saturating_add(1);
+    }
+}
+
 /// Writes `encode`'s words to `out`; how many were used.
 pub(crate) fn fill(
     out: &mut [u64],
-    encode: impl FnOnce(&mut dyn FnMut(u64)),
+    encode: impl FnOnce(&mut Filler<'_>),
 ) -> Result<usize, WordsError> {
     let have = out.len();
-    let mut used = 0_usize;
-    encode(&mut |word| {
-        if let Some(place) = out.get_mut(used) {
-            *place = word;
-        }
-        used = used.saturating_add(1);
-    });
-    if used > have {
+    let mut filler = Filler { out, used: 0 };
+    encode(&mut filler);
+    if filler.used > have {
         return Err(WordsError::TooShort { have });
     }
-    Ok(used)
+    Ok(filler.used)
 }
 
 /// Reads words in order.

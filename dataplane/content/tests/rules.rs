@@ -1,9 +1,5 @@
 //! Each rule of the flow proof, segment by segment.
-#![expect(
-    clippy::unwrap_used,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
+#![expect(clippy::cast_possible_truncation, reason = "test code")]
 
 mod rig;
 

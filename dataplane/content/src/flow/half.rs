@@ -8,7 +8,7 @@ use crate::map::{OffsetMap, Slot};
 pub(super) const SEEN_RANGES: usize = 32;
 
 /// Room for islands of charged stream; behind it neighbours count as charged too.
-pub(super) const BAD_RANGES: usize = 8;
+pub(super) const BAD_RANGES: usize = 16;
 
 /// Largest unscaled receive window. Source: RFC 9293 §3.1.
 const WINDOW: i64 = 65_535;

@@ -23,17 +23,17 @@ struct Entry {
 }
 
 #[derive(Debug)]
-pub(super) struct Tally {
-    pub deltas: Deltas,
+pub(super) struct Tally<'a> {
+    deltas: &'a mut Deltas,
     entries: [Entry; PLACES],
     used: usize,
 }
 
-impl Tally {
-    pub(super) fn new() -> Self {
+impl<'a> Tally<'a> {
+    pub(super) fn new(deltas: &'a mut Deltas) -> Self {
         let classes = Classes::default();
         Self {
-            deltas: Deltas::default(),
+            deltas,
             entries: [Entry {
                 slot: None,
                 classes,
@@ -45,7 +45,7 @@ impl Tally {
 
     /// Counts `bytes`, judged against the content in `slot` if against any.
     pub(super) fn count(&mut self, slot: Option<u16>, arrival: Arrival, bytes: u64) {
-        let deltas = &mut self.deltas;
+        let deltas = &mut *self.deltas;
         add(&mut deltas.wire_payload, bytes);
         match arrival {
             Arrival::Pending => add(&mut deltas.pending_in, bytes),

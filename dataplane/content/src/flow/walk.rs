@@ -22,7 +22,7 @@ pub(super) fn payload(
     context: &mut Context<'_>,
     direction: Direction,
     segment: &Segment<'_>,
-    tally: &mut Tally,
+    tally: &mut Tally<'_>,
 ) -> Result<(), DropReason> {
     let length = u64::from(segment.payload_len).max(segment.payload.len() as u64);
     let Some(position) = flow.half(direction).position(first_seq(segment)) else {
@@ -62,21 +62,21 @@ pub(super) fn payload(
     Ok(())
 }
 
-struct Walk<'a, 'c> {
+struct Walk<'a, 'c, 'd> {
     flow: &'a mut FlowProof,
     context: &'a mut Context<'c>,
     direction: Direction,
     /// Position of `payload`'s first byte.
     start: u64,
     payload: &'a [u8],
-    tally: &'a mut Tally,
+    tally: &'a mut Tally<'d>,
     /// A byte differed: the rest of the segment is charged.
     poisoned: bool,
     /// Bytes written to the head log.
     appended: u64,
 }
 
-impl<'a> Walk<'a, '_> {
+impl<'a> Walk<'a, '_, '_> {
     fn run(mut self, end: u64) -> Result<(), DropReason> {
         let half = self.half();
         let refusal = if self.start > half.parse_at {
@@ -185,10 +185,10 @@ impl<'a> Walk<'a, '_> {
     fn fresh(&mut self, at: u64, stop: u64, located: Located) -> Result<(), DropReason> {
         let length = stop.saturating_sub(at);
         let Place::Body { slot, offset } = located.place else {
-            // The map forgot this part of the stream before it came.
-            self.charge(None, ChargeReason::ForgottenCopy, length);
+            // The map had no room for this part of the stream.
+            self.charge(None, ChargeReason::CoverageFull, length);
             self.half_mut().bad.insert_coarse(at, stop);
-            return Ok(());
+            return self.pend(at, stop).map(|_| ());
         };
         let slot = match slot {
             Slot::Undecided => self.decide(located.message, offset, self.piece(at, stop)),
@@ -463,12 +463,20 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    /// Marks downlink stream as waiting; `false` when there is no room for it in a replay.
+    /// Marks downlink stream as waiting; `false` when there is no room for it in a replay, or when
+    /// this segment alone fills the set, so that waiting for acknowledgements would not help.
     fn pend(&mut self, at: u64, stop: u64) -> Result<bool, DropReason> {
         if self.direction == Direction::Uplink || self.flow.pending.insert(at, stop).is_ok() {
             return Ok(true);
         }
-        self.refuse(DropReason::CoverageFull)?;
+        if self
+            .flow
+            .pending
+            .first()
+            .is_some_and(|first| first.start < self.start)
+        {
+            self.refuse(DropReason::CoverageFull)?;
+        }
         Ok(false)
     }
 

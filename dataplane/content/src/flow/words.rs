@@ -28,7 +28,7 @@ impl FlowProof {
     ///
     /// [`WordsError::TooShort`]; [`Self::WORDS`] always suffice.
     pub fn to_words(&self, out: &mut [u64]) -> Result<usize, WordsError> {
-        fill(out, |mut put| self.encode(&mut put))
+        fill(out, |put| self.encode(put))
     }
 
     /// Sends the state's words to `sink`, at most [`Self::WORDS`].

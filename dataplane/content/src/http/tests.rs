@@ -398,10 +398,10 @@ proptest! {
             }
             if matches!(fed.event, Event::Violation(_)) { break; }
             let mut words = [0; Parser::WORDS];
-            let used = fill(&mut words, |mut put| parser.encode(&mut put)).unwrap();
+            let used = fill(&mut words, |put| parser.encode(put)).unwrap();
             parser = Parser::decode(&mut WordSource::new(&words[..used]), side).unwrap();
             let mut word = [0; 1];
-            fill(&mut word, |mut put| queue.encode(&mut put)).unwrap();
+            fill(&mut word, |put| queue.encode(put)).unwrap();
             queue = Queue::decode(&mut WordSource::new(&word)).unwrap();
         }
         prop_assert_eq!((events, at as u64), whole);

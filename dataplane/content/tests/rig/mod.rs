@@ -1,5 +1,10 @@
 //! One flow between a client and a server, with the checks that hold after every packet.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "test code"
+)]
 
 use qlink_content::{
     Candidate, ChargeReason, CloseReason, Context, Deltas, Direction, DropReason, FlowProof,
