@@ -78,6 +78,10 @@ enum Op {
         package: usize,
         gateway: usize,
     },
+    /// Every listed gateway sends all it has and is done.
+    Finish {
+        package: usize,
+    },
     Claim {
         package: usize,
         viewer: usize,
@@ -118,7 +122,7 @@ fn carriage() -> impl Strategy<Value = [u64; 3]> {
 fn spec() -> impl Strategy<Value = Spec> {
     (
         (magnitude(62), magnitude(50), carriage(), magnitude(63)),
-        (1u8..8, 60_000u64..5_000_000, prop::bool::weighted(0.2)),
+        (1u8..8, 60_000u64..20_000_000, prop::bool::weighted(0.2)),
     )
         .prop_map(
             |((bytes, reward, carriage, cap), (gateways, life_ms, personal))| Spec {
@@ -143,6 +147,7 @@ fn op() -> impl Strategy<Value = Op> {
         (0u64..=1_000).prop_map(Part::Permille),
         Just(Part::Permille(1_000)),
     ];
+    let permille = prop_oneof![3 => 100u64..900, 1 => Just(1_000), 1 => Just(1_001), 1 => Just(0)];
     let how = prop_oneof![
         3 => Just(How::Full),
         3 => Just(How::Partial),
@@ -151,22 +156,23 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(How::Lie),
     ];
     prop_oneof![
-        12 => (0..PACKAGES, 0..=VIEWERS, 0..3usize, (0..3usize, 0..4usize), part).prop_map(
+        36 => (0..PACKAGES, 0..=VIEWERS, 0..3usize, (0..3usize, 0..4usize), part).prop_map(
             |(package, viewer, gateway, path, part)| Op::Watch { package, viewer, gateway, path, part }
         ),
-        8 => (0..3usize, how, any::<u64>())
+        24 => (0..3usize, how, any::<u64>())
             .prop_map(|(gateway, how, salt)| Op::Send { gateway, how, salt }),
-        1 => (0..3usize).prop_map(|gateway| Op::Restart { gateway }),
-        1 => (0..PACKAGES, magnitude(60), magnitude(48), carriage(), 0u64..2_000_000).prop_map(
+        2 => (0..3usize).prop_map(|gateway| Op::Restart { gateway }),
+        4 => (0..PACKAGES, magnitude(60), magnitude(48), carriage(), 0u64..2_000_000).prop_map(
             |(package, bytes, reward, carriage, longer_ms)| Op::TopUp {
                 package, bytes, reward, carriage, longer_ms,
             }
         ),
         1 => (0..PACKAGES).prop_map(|package| Op::Close { package }),
-        2 => (0..PACKAGES, 0..3usize).prop_map(|(package, gateway)| Op::Final { package, gateway }),
-        2 => (0..PACKAGES, 1..=VIEWERS, 0..=1_001u64)
+        3 => (0..PACKAGES, 0..3usize).prop_map(|(package, gateway)| Op::Final { package, gateway }),
+        6 => (0..PACKAGES).prop_map(|package| Op::Finish { package }),
+        12 => (0..PACKAGES, 1..=VIEWERS, permille)
             .prop_map(|(package, viewer, permille)| Op::Claim { package, viewer, permille }),
-        5 => prop_oneof![8 => 0u64..5_000, 1 => 0u64..2_000_000]
+        14 => prop_oneof![12 => 0u64..5_000, 1 => 0u64..2_000_000]
             .prop_map(|wait_ms| Op::Block { wait_ms }),
     ]
 }
@@ -333,6 +339,13 @@ impl History {
                 let epoch = self.model.packages[package].epoch;
                 self.submit(gateway, Records::default(), &[(package, epoch)]);
             }
+            Op::Finish { package } => {
+                let epoch = self.model.packages[package].epoch;
+                for gateway in self.model.packages[package].terms.gateways.clone() {
+                    let records = self.all_records(gateway);
+                    self.submit(gateway, records, &[(package, epoch)]);
+                }
+            }
             Op::Claim {
                 package,
                 viewer,
@@ -355,9 +368,11 @@ impl History {
     /// Counts bytes as a gateway would: within the viewer's cap and the package's volume.
     fn watch(&mut self, n: usize, viewer: usize, gateway: usize, path: (usize, usize), part: Part) {
         let package = &self.model.packages[n];
-        if package.state == PackageState::Closed || !package.terms.gateways.contains(&gateway) {
+        if package.state == PackageState::Closed {
             return;
         }
+        let listed = &package.terms.gateways;
+        let gateway = listed[gateway % listed.len()];
         let counted = |wanted: &dyn Fn(usize) -> bool| -> u64 {
             let here = |(p, epoch, v, _): &(usize, u32, usize, Counter)| {
                 *p == n && *epoch == package.epoch && wanted(*v)
@@ -493,9 +508,9 @@ impl History {
             .iter()
             .map(|path| self.carriage_record(n, path))
             .collect();
-        let ends = finals.iter().map(|(package, epoch)| Final {
+        let ends = finals.iter().map(|(package, number)| Final {
             package: self.model.packages[*package].id,
-            package_epoch: crate::world::epoch(*epoch),
+            package_epoch: epoch(*number),
         });
         let mut batch = Batch {
             gateway: gateway(n),
@@ -526,7 +541,7 @@ impl History {
         qlink_types::record::RatioRecord {
             key: qlink_types::record::RatioKey {
                 package: package.id,
-                package_epoch: crate::world::epoch(row.epoch),
+                package_epoch: epoch(row.epoch),
                 viewer: viewer(row.viewer),
                 gateway: gateway(n),
                 incarnation: Incarnation::new(row.incarnation),
@@ -545,7 +560,7 @@ impl History {
         qlink_types::record::CarriageRecord {
             key: qlink_types::record::CarriageKey {
                 package: self.model.packages[path.package].id,
-                package_epoch: crate::world::epoch(path.epoch),
+                package_epoch: epoch(path.epoch),
                 gateway: gateway(n),
                 incarnation: Incarnation::new(path.incarnation),
                 operator: operator(path.operator),
@@ -704,7 +719,7 @@ fn random_histories_keep_every_byte_and_unit() {
     };
     let input = (
         prop::collection::vec(spec(), PACKAGES),
-        prop::collection::vec(op(), 1..60),
+        prop::collection::vec(op(), 1..120),
     );
     let result = TestRunner::new(config).run(&input, |(specs, ops)| {
         let mut history = History::new();

@@ -1,11 +1,7 @@
 //! The ledger through its public API.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "test code"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
+mod formats;
 mod laws;
 mod model;
 mod statuses;

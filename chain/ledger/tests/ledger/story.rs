@@ -2,11 +2,11 @@
 
 use qlink_ledger::{ModuleAccount, Params, SignatureCheck, admit, apply_block, check_transaction};
 use qlink_types::codec::List;
-use qlink_types::ids::{AccountId, PackageId};
+use qlink_types::ids::{AccountId, OperatorId, PackageId};
 use qlink_types::outcome::{ClosingReason, Event, Share, Status};
 use qlink_types::package::{Audience, CarriageShares, PackageState, Scope};
 use qlink_types::record::GradedBytes;
-use qlink_types::transaction::TxBody;
+use qlink_types::transaction::{PartyKind, TxBody};
 use qlink_types::units::{Bytes, TimeMs, Units};
 
 use crate::world::*;
@@ -137,10 +137,15 @@ fn without_a_final_the_deadline_closes_the_package() {
 fn expiry_closes_a_package_in_two_steps_by_itself() {
     let mut world = World::new();
     let id = film_package(&mut world);
+    let until = world.package(&id).valid_until.get();
 
-    let first = world.wait(DAY_MS);
-    let second = world.wait(Params::default().closing_ms);
+    let before = world.wait(until - world.time_ms - 1_001);
+    world.time_ms -= 999;
+    let first = world.block(&[]);
+    let second = world.wait(Params::default().closing_ms - 1_000);
 
+    assert!(before.is_empty());
+    assert_eq!(world.time_ms, until + Params::default().closing_ms);
     assert!(matches!(
         first[0].events[0],
         Event::PackageClosing {
@@ -150,6 +155,51 @@ fn expiry_closes_a_package_in_two_steps_by_itself() {
     ));
     assert!(matches!(second[0].events[0], Event::PackageClosed { .. }));
     assert_eq!(world.package(&id).totals.refund.get(), 110_000_000);
+}
+
+#[test]
+fn a_claim_pays_what_earlier_claims_have_not() {
+    let mut world = World::new();
+    let id = film_package(&mut world);
+    world.settle(0, world.watch(id, &[(1, 1_000)]));
+
+    for total in [400, 900] {
+        let claim = world.claim(id, 1, total);
+        assert_eq!(world.submit(claim).status, Status::Accepted);
+    }
+
+    assert_eq!(world.balance(&wallet()), 900);
+    assert_eq!(world.viewer(&id, 1).claimable().get(), 100);
+}
+
+#[test]
+fn a_gateway_owners_other_income_does_not_pay_its_fee() {
+    let mut world = World::new();
+    // The poor owner also owns an operator; registering it takes all it has.
+    let fee = Params::default().register_party_fee.get();
+    let gift = TxBody::Transfer {
+        to: account(&poor_owner()),
+        amount: Units::new(fee),
+    };
+    world.accept(&provider(), gift);
+    let own = OperatorId::derive(
+        &account(&poor_owner()),
+        world.account(&account(&poor_owner())).nonce,
+    );
+    let body = world.register(&poor_owner(), PartyKind::Operator, &key(50));
+    world.accept(&poor_owner(), body);
+    let mut terms = world.terms();
+    terms.gateways = List::try_from(vec![gateway(2)]).unwrap();
+    let id = world.buy(terms);
+    let mut path = world.carriage(id, (2, 1), (1, 1), 25_000);
+    path.key.operator = own;
+    let ratio = vec![world.ratio(id, 1, (2, 1), 25_000)];
+
+    // C_op pays 750, C_gw 500, the fee is 510.
+    let batch = world.batch(2, ratio, vec![path], Vec::new());
+    let receipt = world.submit(world.sign_batch(2, batch));
+
+    assert_eq!(receipt.status, Status::InsufficientFunds);
 }
 
 #[test]
