@@ -337,3 +337,6 @@ fn take<'a>(
     }
     taken
 }
+
+#[cfg(test)]
+mod tests;

@@ -387,7 +387,11 @@ impl<S: KvStore> StateStore<S> {
         from: BlockHeight,
         limit: usize,
     ) -> Result<Vec<BlockHeight>, StateStoreError> {
-        let after = from.get().checked_sub(1).map(BlockHeight::new).map(events_key);
+        let after = from
+            .get()
+            .checked_sub(1)
+            .map(BlockHeight::new)
+            .map(events_key);
         let found = self
             .store
             .scan(Column::Blocks, &[EVENTS], after.as_deref(), limit)?;
