@@ -8,4 +8,6 @@ mod router;
 mod sessions;
 mod submit;
 
+pub(crate) use read::qlc;
 pub(crate) use router::router;
+pub(crate) use sessions::view as session_view;
