@@ -65,6 +65,17 @@ impl Serialize for Size {
     }
 }
 
+/// How much of the stored chain is checked before a node goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartCheck {
+    /// The last block against tree root, receipts, parent and certificate.
+    #[default]
+    Tip,
+    /// Also the state root against every value; takes time and memory in proportion to the state.
+    Full,
+}
+
 /// Configuration of a node. `genesis` and `seat_key` have no defaults that exist by themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -88,6 +99,8 @@ pub struct NodeConfig {
     pub pool_transactions: usize,
     /// Versions of the state tree that stay provable, at least 1. `256`.
     pub keep_versions: u64,
+    /// What is checked before the node goes on: `"tip"` or `"full"`. `"tip"`.
+    pub start_check: StartCheck,
     /// Most RPC connections, at least 1. `256`.
     pub max_connections: usize,
 }
@@ -104,6 +117,7 @@ impl Default for NodeConfig {
             pool_size: Size(8_000_000),
             pool_transactions: 10_000,
             keep_versions: qlink_store::KEEP_VERSIONS,
+            start_check: StartCheck::default(),
             max_connections: 256,
         }
     }

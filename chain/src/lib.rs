@@ -23,7 +23,7 @@ mod node;
 mod rpc;
 mod time;
 
-pub use config::{NodeConfig, Size, Span};
+pub use config::{NodeConfig, Size, Span, StartCheck};
 pub use cursor::{EventCursor, ParseCursorError};
 pub use executor::ExecutorError;
 pub use export::{ExportError, export_directory, export_node};

@@ -22,7 +22,7 @@ use qlink_types::transaction::{MAX_TRANSACTION_BYTES, SignedTransaction};
 use qlink_types::units::BlockHeight;
 use tokio::sync::{oneshot, watch};
 
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, StartCheck};
 use crate::executor::{Executor, ExecutorError, Pace};
 use crate::genesis::genesis_block;
 use crate::mempool::{AdmitError, Mempool};
@@ -231,23 +231,22 @@ pub(crate) fn gauge(value: usize) -> i64 {
 }
 
 /// A node that is open but does not make blocks yet.
-pub(crate) struct Opened {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) engine: Solo,
-    pub(crate) wakes: Receiver<()>,
-    pub(crate) registry: Registry,
+struct Opened {
+    shared: Arc<Shared>,
+    engine: Solo,
+    wakes: Receiver<()>,
+    registry: Registry,
 }
 
 /// Opens the chain in `store`, beginning it if it is new.
-pub(crate) fn open(
+fn open(
     store: Arc<dyn KvStore>,
-    keep: u64,
+    config: &NodeConfig,
     genesis: &Genesis,
     key: SecretKey,
-    limits: crate::mempool::PoolLimits,
 ) -> Result<Opened, NodeError> {
     let chain = genesis.chain_id();
-    let mut state = ChainState::new(store, keep)?;
+    let mut state = ChainState::new(store, config.keep_versions)?;
     let engine = Solo::new(chain, key, BlockHeight::ZERO);
     let seats = engine.seats().clone();
     match state.tip() {
@@ -255,7 +254,12 @@ pub(crate) fn open(
             let (block, certificate) = genesis_block(genesis, &seats);
             state.commit(&block, &certificate, &[], &genesis_changes(genesis))?;
         }
-        Some(tip) => check_start(&state, tip.height, chain, &seats)?,
+        Some(tip) => {
+            check_start(&state, tip.height, chain, &seats)?;
+            if config.start_check == StartCheck::Full {
+                state.check_values()?;
+            }
+        }
     }
     let height = state.tip().map_or(BlockHeight::ZERO, |tip| tip.height);
     let row = View::new(&state).chain()?;
@@ -268,7 +272,7 @@ pub(crate) fn open(
     let (wake, wakes) = bounded(1);
     let shared = Shared {
         state: RwLock::new(state),
-        pool: Mutex::new(Mempool::new(limits)),
+        pool: Mutex::new(Mempool::new(config.pool_limits())),
         chain,
         name: row.name.as_str().to_owned(),
         unbacked: row.unbacked,
@@ -318,7 +322,7 @@ fn check_start(
 }
 
 /// Opens or makes the data directory.
-pub(crate) fn open_directory(path: &Path) -> Result<RocksStore, NodeError> {
+fn open_directory(path: &Path) -> Result<RocksStore, NodeError> {
     std::fs::create_dir_all(path).map_err(|source| NodeError::Folder {
         path: path.to_owned(),
         source,
@@ -345,13 +349,7 @@ pub async fn run(
     let genesis = config.load_genesis()?;
     let key = config.load_seat_key()?;
     let store = open_directory(&config.data_dir)?;
-    let opened = open(
-        Arc::new(store),
-        config.keep_versions,
-        &genesis,
-        key,
-        config.pool_limits(),
-    )?;
+    let opened = open(Arc::new(store), &config, &genesis, key)?;
     let pace = Pace {
         interval: config.block_interval.0,
         idle: config.idle_block_interval.0,
@@ -367,7 +365,7 @@ pub async fn run(
     serve_node(opened, pace, serve, on_bound, shutdown).await
 }
 
-pub(crate) async fn serve_node(
+async fn serve_node(
     opened: Opened,
     pace: Pace,
     serve: ServeConfig,

@@ -10,11 +10,11 @@ mod support;
 
 use std::time::Duration;
 
-use qlink_chain::{NodeError, export_directory, export_node, run};
+use qlink_chain::{NodeError, StartCheck, export_directory, export_node, run};
 use qlink_client::rpc::TransactionState;
 use qlink_ledger::Account;
 use qlink_store::StateProof;
-use qlink_types::codec::Decode as _;
+use qlink_types::codec::{Decode as _, Encode as _};
 use qlink_types::outcome::Status;
 use qlink_types::units::{BlockHeight, Nonce, SUPPLY_UNITS, Units};
 use support::{FUNDS, Running, account, config, transfer};
@@ -114,9 +114,14 @@ async fn a_transaction_handed_in_again_gets_the_same_answer_and_moves_nothing_mo
         .submit_and_wait_final(&paid, Duration::from_secs(10))
         .await
         .unwrap();
+    // At rest the pool has let it go: only the chain itself can know it now.
+    node.settled().await;
     let done = node.client.submit(&paid).await.unwrap();
+    let octets = "POST /v1/transactions HTTP/1.1\r\ncontent-type: application/octet-stream";
+    let (status, _, _) = node.raw(octets, &paid.to_bytes()).await;
 
     assert_eq!((first, waiting, done), (paid.id(), paid.id(), paid.id()));
+    assert_eq!(status, 200);
     node.settled().await;
     let payee = node.client.account(&account(9)).await.unwrap();
     assert_eq!(payee.balance_units, Units::new(5));
@@ -158,6 +163,32 @@ async fn exports_from_a_directory_in_use_and_from_its_node_are_equal() {
     assert_eq!(from_node, from_directory);
     assert_eq!(count, status.height.get() + 1);
     node.stop().await;
+}
+
+/// Every root and record agrees, only one value differs: what bit rot below the checksums would do.
+#[tokio::test]
+async fn a_disk_that_disagrees_stops_the_node_with_a_clear_message() {
+    use qlink_store::{CHAIN_LAYOUT, Column, KvStore, RocksOptions, RocksStore, Sync, WriteBatch};
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    Running::start(config.clone()).await.stop().await;
+    let store =
+        RocksStore::open(&config.data_dir, &CHAIN_LAYOUT, &RocksOptions::default()).unwrap();
+    let key = [&[0], b"a".as_slice(), account(1).as_bytes()].concat();
+    let mut value = store.get(Column::TreeValues, &key).unwrap().unwrap();
+    *value.last_mut().unwrap() ^= 1;
+    let mut batch = WriteBatch::new();
+    batch.put(Column::TreeValues, key, value);
+    store.write(batch, Sync::Durable).unwrap();
+    drop(store);
+
+    config.start_check = StartCheck::Full;
+    let refused = run(config, |_| {}, async {}).await.unwrap_err();
+
+    let NodeError::State(cause) = refused else {
+        panic!("{refused}");
+    };
+    assert!(cause.to_string().contains("state root"), "{cause}");
 }
 
 #[tokio::test]

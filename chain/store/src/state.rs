@@ -454,17 +454,6 @@ impl<S: KvStore> StateStore<S> {
         };
         let height = tip.height;
         let summary = self.must_have(height)?;
-        let agree = |what, height, stored: Hash32, recomputed: Hash32| {
-            if stored == recomputed {
-                return Ok(());
-            }
-            Err(StateStoreError::Inconsistent {
-                what,
-                height,
-                stored,
-                recomputed,
-            })
-        };
         let id = Hash32::new(*summary.header.id().as_bytes());
         agree("block id", height, Hash32::new(*tip.block.as_bytes()), id)?;
         let root = Tree::new(&self.store).root(height.get())?;
@@ -510,6 +499,22 @@ impl<S: KvStore> StateStore<S> {
         )
     }
 
+    /// Checks the last state root against every value; takes time and memory in proportion to the
+    /// state.
+    ///
+    /// # Errors
+    ///
+    /// [`StateStoreError::Inconsistent`] when the values have another root.
+    pub fn check_values(&self) -> Result<(), StateStoreError> {
+        match &self.tip {
+            Some(tip) => {
+                let recomputed = self.recompute_root()?;
+                agree("state root", tip.height, tip.state_root, recomputed)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Computes the state root from all values, without the tree's nodes. Takes time and memory in
     /// proportion to the state.
     ///
@@ -538,6 +543,23 @@ impl<S: KvStore> StateStore<S> {
             None => Ok(None),
         }
     }
+}
+
+fn agree(
+    what: &'static str,
+    height: BlockHeight,
+    stored: Hash32,
+    recomputed: Hash32,
+) -> Result<(), StateStoreError> {
+    if stored == recomputed {
+        return Ok(());
+    }
+    Err(StateStoreError::Inconsistent {
+        what,
+        height,
+        stored,
+        recomputed,
+    })
 }
 
 #[derive(Debug, PartialEq, Eq)]
