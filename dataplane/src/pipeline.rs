@@ -1,17 +1,19 @@
 //! The packet path, one burst at a time.
 //!
 //! ```text
-//! 1 parse    every header, prefetch every session
-//! 2 judge    session, peer, source, quota, proof; proof and classes stand in the arena
-//! 3 note     what the burst will add once it is sent
-//! 4 send     one gathered send per port
-//! 5 count    what was accepted
+//! 1 parse    every outer header, prefetch every session
+//! 2 find     every session, prefetch its counters
+//! 3 judge    inner headers, peer, source, quota, proof; proof and classes stand in the arena
+//! 4 note     what the burst will add once it is sent
+//! 5 send     one gathered send per port
+//! 6 count    what was accepted
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use qlink_content::Direction;
 use qlink_io::{BURST_MAX, Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource};
+use qlink_kernel::prefetch_slice;
 use qlink_meter::{BurstDelta, DropReason, HotSession, SessionSlot, WorkerCounter};
 use qlink_types::ids::Teid;
 use qlink_wire::{
@@ -31,6 +33,10 @@ pub enum Side {
     N6,
 }
 
+/// Longest inner packet that an IPv4 UDP tunnel packet can hold: 65,535 less 20, 8 and 8 bytes of
+/// headers.
+const INNER_MAX: u16 = 65_499;
+
 /// Where packets leave.
 #[derive(Debug)]
 pub struct Ports<A, B> {
@@ -40,22 +46,22 @@ pub struct Ports<A, B> {
     pub n6: B,
 }
 
-/// A parsed packet on its way to its session.
+/// A packet on its way to its session. Small: a burst of them stays in the first-level cache, and
+/// inner headers are parsed where they are used.
 #[derive(Debug, Clone, Copy)]
 enum Parsed<'a> {
     /// Dropped already, or nothing to do.
     Done,
-    /// A G-PDU.
+    /// A G-PDU with its inner packet.
     Uplink {
         teid: Teid,
         source: IpAddr,
-        inner: Inner<'a>,
         bytes: &'a [u8],
     },
     /// A plain packet to a subscriber.
     Downlink {
         ue_hash: u64,
-        inner: Inner<'a>,
+        ue: IpAddr,
         bytes: &'a [u8],
     },
     /// An echo request.
@@ -65,8 +71,8 @@ enum Parsed<'a> {
 /// A packet that will be sent.
 #[derive(Debug, Clone, Copy)]
 struct Planned<'a> {
-    head: [u8; 16],
-    head_len: usize,
+    head: [u8; 8],
+    has_head: bool,
     body: &'a [u8],
     to: SocketAddr,
     slot: SessionSlot,
@@ -76,8 +82,8 @@ struct Planned<'a> {
 
 impl Planned<'_> {
     const EMPTY: Self = Self {
-        head: [0; 16],
-        head_len: 0,
+        head: [0; 8],
+        has_head: false,
         body: &[],
         to: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         slot: SessionSlot::new(0),
@@ -106,19 +112,27 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
     let mut parsed = [Parsed::Done; BURST_MAX];
     let mut planned = [Planned::EMPTY; BURST_MAX];
 
+    let mut slots = [None; BURST_MAX];
+
+    for descriptor in burst {
+        let frame = source.frame(descriptor);
+        prefetch_slice(frame, 0);
+        prefetch_slice(frame, 64);
+    }
     for (place, descriptor) in parsed.iter_mut().zip(burst) {
         *place = plane.parse(side, descriptor, source.frame(descriptor));
     }
+    for (slot, packet) in slots.iter_mut().zip(&parsed).take(burst.len()) {
+        *slot = plane.find(packet);
+    }
     let mut count = 0;
-    for packet in parsed.iter().take(burst.len()) {
-        match plane.judge_parsed(packet, now_ns) {
-            Ok(Some(plan)) => {
-                if let Some(place) = planned.get_mut(count) {
-                    *place = plan;
-                    count = count.saturating_add(1);
-                }
-            }
-            Ok(None) => answer_echo(plane, packet, &mut ports.n3),
+    for (slot, packet) in slots.iter().zip(&parsed).take(burst.len()) {
+        let Some(plan) = planned.get_mut(count) else {
+            break;
+        };
+        match plane.judge_parsed(*slot, packet, now_ns, plan) {
+            Ok(true) => count = count.saturating_add(1),
+            Ok(false) => answer_echo(plane, packet, &mut ports.n3),
             Err(reason) => plane.arena.count_drop(reason, 1),
         }
     }
@@ -168,12 +182,10 @@ impl Plane {
         }
         let teid = Teid::new(gtpu.teid);
         self.sessions.prefetch(teid);
-        let (inner, bytes) = whole_inner(gtpu.payload)?;
         Ok(Parsed::Uplink {
             teid,
             source: from.ip(),
-            inner,
-            bytes,
+            bytes: gtpu.payload,
         })
     }
 
@@ -183,78 +195,74 @@ impl Plane {
         descriptor: &Descriptor,
         frame: &'a [u8],
     ) -> Result<Parsed<'a>, DropReason> {
-        let packet = match descriptor.peer {
+        let bytes = match descriptor.peer {
             Some(peer) if peer != self.neighbours.n6_peer => {
                 return Err(DropReason::NeighbourUnknown);
             }
             Some(_) => frame,
             None => strip_link(descriptor.link, frame).map_err(DropReason::Wire)?,
         };
-        let (inner, bytes) = whole_inner(packet)?;
-        let ue_hash = self.sessions.hash_ue(&inner.ip.dst);
+        let ip = parse_ip(bytes).map_err(|_| DropReason::InnerMalformed)?;
+        let ue_hash = self.sessions.hash_ue(&ip.dst);
         self.sessions.prefetch_ue(ue_hash);
         Ok(Parsed::Downlink {
             ue_hash,
-            inner,
+            ue: ip.dst,
             bytes,
         })
     }
 
-    /// `Ok(None)`: nothing of a session.
+    /// The session of a packet.
+    #[inline]
+    fn find(&self, packet: &Parsed<'_>) -> Option<SessionSlot> {
+        let slot = match packet {
+            Parsed::Done | Parsed::Echo { .. } => None,
+            Parsed::Uplink { teid, .. } => self.sessions.by_teid(*teid).map(|(slot, _)| slot),
+            Parsed::Downlink { ue_hash, ue, .. } => self.sessions.slot_of_ue(*ue_hash, ue),
+        }?;
+        self.sessions.prefetch_slot(slot);
+        self.arena.prefetch_usage(slot);
+        Some(slot)
+    }
+
+    /// Plans what to send; `Ok(false)`: nothing of a session.
     #[inline]
     fn judge_parsed<'a>(
         &mut self,
+        slot: Option<SessionSlot>,
         packet: &Parsed<'a>,
         now_ns: u64,
-    ) -> Result<Option<Planned<'a>>, DropReason> {
+        plan: &mut Planned<'a>,
+    ) -> Result<bool, DropReason> {
+        let found = slot.and_then(|slot| self.sessions.get(slot).map(|hot| (slot, *hot)));
         match packet {
-            Parsed::Done | Parsed::Echo { .. } => Ok(None),
-            Parsed::Uplink {
-                teid,
-                source,
-                inner,
-                bytes,
-            } => {
-                let found = self.sessions.by_teid(*teid);
+            Parsed::Done | Parsed::Echo { .. } => return Ok(false),
+            Parsed::Uplink { source, bytes, .. } => {
                 let (slot, hot) = found.ok_or(DropReason::TeidUnknown)?;
-                let hot = *hot;
-                self.check_uplink(&hot, *source, inner)?;
-                let delta = self.judge(slot, &hot, Direction::Uplink, inner, now_ns)?;
-                self.expect(slot, &delta);
-                Ok(Some(Planned {
-                    body: bytes,
-                    to: self.neighbours.n6_peer,
-                    slot,
-                    delta,
-                    ..Planned::EMPTY
-                }))
+                let (inner, bytes) = whole_inner(bytes)?;
+                self.check_uplink(&hot, *source, &inner)?;
+                plan.delta = self.judge(slot, &hot, Direction::Uplink, &inner, now_ns)?;
+                plan.slot = slot;
+                plan.body = bytes;
+                plan.to = self.neighbours.n6_peer;
             }
-            Parsed::Downlink {
-                ue_hash,
-                inner,
-                bytes,
-            } => {
-                let found = self.sessions.by_ue(*ue_hash, &inner.ip.dst);
+            Parsed::Downlink { bytes, .. } => {
                 let (slot, hot) = found.ok_or(DropReason::UeUnknown)?;
-                let hot = *hot;
-                let length = u16::try_from(bytes.len()).map_err(|_| DropReason::TooLong)?;
-                let delta = self.judge(slot, &hot, Direction::Downlink, inner, now_ns)?;
-                self.expect(slot, &delta);
-                let mut plan = Planned {
-                    head_len: 8,
-                    body: bytes,
-                    to: hot.peer,
-                    slot,
-                    delta,
-                    ..Planned::EMPTY
-                };
-                let header = gpdu_header(hot.downlink_teid.get(), length);
-                for (to, from) in plan.head.iter_mut().zip(header) {
-                    *to = from;
-                }
-                Ok(Some(plan))
+                let (inner, bytes) = whole_inner(bytes)?;
+                let length = u16::try_from(bytes.len())
+                    .ok()
+                    .filter(|length| *length <= INNER_MAX)
+                    .ok_or(DropReason::TooLong)?;
+                plan.delta = self.judge(slot, &hot, Direction::Downlink, &inner, now_ns)?;
+                plan.slot = slot;
+                plan.head = gpdu_header(hot.downlink_teid.get(), length);
+                plan.has_head = true;
+                plan.body = bytes;
+                plan.to = hot.peer;
             }
         }
+        self.expect(plan.slot, &plan.delta);
+        Ok(true)
     }
 
     #[inline]
@@ -307,7 +315,7 @@ impl Plane {
         let mut items = [Outgoing::EMPTY; BURST_MAX];
         for (item, plan) in items.iter_mut().zip(planned.iter()) {
             *item = Outgoing {
-                head: plan.head.get(..plan.head_len).unwrap_or_default(),
+                head: if plan.has_head { &plan.head } else { &[] },
                 body: plan.body,
                 to: plan.to,
             };

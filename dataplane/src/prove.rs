@@ -6,8 +6,8 @@ use qlink_content::{
     CloseReason, Context, Deltas, Direction, FlowProof, Policy, Segment, Verdict, View, WordSink,
 };
 use qlink_meter::{
-    BurstDelta, DropReason, FlowIdentity, FlowKey, HotSession, Quota, QuotaVerdict, SessionSlot,
-    StageSink, Usage, WorkerCounter,
+    BurstDelta, ChargeMode, DropReason, FlowIdentity, FlowKey, HotSession, Quota, QuotaVerdict,
+    SessionSlot, StageSink, Usage, WorkerCounter,
 };
 use qlink_pfcp::MAX_CONTENTS;
 use qlink_types::receipt::ByteClasses;
@@ -175,7 +175,7 @@ impl Plane {
         let mark = self.marks.get(slot.index()).copied().unwrap_or(NO_ENTRY);
         let running = self.entries.get(usize::from(mark));
         let running = running.map_or(0, |(_, delta)| delta.personal);
-        self.arena.usage(slot).personal.saturating_add(running)
+        self.arena.billed(slot).saturating_add(running)
     }
 
     /// A packet without content flow: its whole payload is charged.
@@ -186,7 +186,14 @@ impl Plane {
         quota: Quota,
         payload: u32,
     ) -> Result<BurstDelta, DropReason> {
-        let (used, payload) = (self.billed(slot), u64::from(payload));
+        let payload = u64::from(payload);
+        if quota.mode == ChargeMode::Operator {
+            return Ok(BurstDelta {
+                user_charged: payload,
+                ..BurstDelta::default()
+            });
+        }
+        let used = self.billed(slot);
         match quota.judge(used, payload, payload) {
             QuotaVerdict::Pass => Ok(BurstDelta {
                 user_charged: payload,

@@ -3,15 +3,19 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "test code"
+    dead_code,
+    reason = "test code; the film's other builders serve other tests"
 )]
 
+mod film;
 mod tshark;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use film::{download, film as bytes_of};
+use qlink_content::Direction;
 use qlink_dataplane::replay::{ReplayError, ReplayOptions, Report, replay};
 use qlink_io::pcap::PcapWriter;
 use qlink_wire::LinkType;
@@ -211,4 +215,108 @@ fn write_capture(path: &Path, packets: &[Vec<u8>]) {
         writer.write(number * 1_000_000, packet, length).unwrap();
     }
     writer.finish().unwrap();
+}
+
+/// A download in a tunnel pair, each packet also on a second hop, in a capture of its own.
+fn captured_download(path: &Path, film: &[u8], lost: impl Fn(usize) -> bool) {
+    let mut packets = Vec::new();
+    for (number, (direction, inner)) in download(film).into_iter().enumerate() {
+        let (from, to, teid) = match direction {
+            Direction::Uplink => ("127.0.0.2:2152", "127.0.0.1:2152", 5),
+            Direction::Downlink => ("127.0.0.1:2152", "127.0.0.2:2152", 6),
+        };
+        let hop = |from: &str, to: &str, teid| {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            qlink_wire::build::gpdu_packet(from, to, teid, &inner).unwrap()
+        };
+        packets.push(hop(from, to, teid));
+        if lost(number) {
+            packets.push(hop(from, to, teid));
+        }
+        let (far_from, far_to) = (
+            from.replace("127.0.0", "127.0.9"),
+            to.replace("127.0.0", "127.0.9"),
+        );
+        packets.push(hop(&far_from, &far_to, teid + 10));
+    }
+    write_capture(path, &packets);
+}
+
+fn with_film(film: &[u8]) -> (tempfile::TempDir, ReplayOptions) {
+    let folder = tempfile::tempdir().unwrap();
+    let contents = folder.path().join("contents");
+    std::fs::create_dir(&contents).unwrap();
+    std::fs::write(contents.join("film"), film).unwrap();
+    std::fs::write(contents.join("other"), b"never fetched").unwrap();
+    let options = ReplayOptions {
+        contents: Some(contents),
+    };
+    (folder, options)
+}
+
+#[test]
+fn a_content_is_proven_once_although_its_packets_pass_two_hops() {
+    let film = bytes_of(100_000);
+    let (folder, options) = with_film(&film);
+    let file = folder.path().join("a.pcap");
+    captured_download(&file, &film, |_| false);
+
+    let report = replay(&[file], &options).unwrap();
+
+    assert_eq!(report.contents.len(), 1);
+    let row = &report.contents[0];
+    assert_eq!(row.session, "127.0.0.1/5");
+    assert_eq!(row.content_bytes.get(), 100_000);
+    assert_eq!(row.retransmit_bytes.get(), 0);
+    assert_eq!(row.user_charged_bytes.get(), 0);
+    assert_eq!(report.tunnels.len(), 4);
+    assert_eq!(report.tunnels[0].packets, report.tunnels[2].packets);
+}
+
+#[test]
+fn a_copy_on_the_same_hop_is_a_retransmit_and_no_content() {
+    let film = bytes_of(100_000);
+    let (folder, options) = with_film(&film);
+    let file = folder.path().join("a.pcap");
+    // Packet 6 is the first one of the body.
+    captured_download(&file, &film, |number| number == 6);
+
+    let row = replay(&[file], &options).unwrap().contents[0].clone();
+
+    assert_eq!(row.content_bytes.get(), 100_000);
+    assert_eq!(row.retransmit_bytes.get(), 1400);
+}
+
+#[test]
+fn the_json_has_the_keys_of_its_schema_and_every_integer_is_a_string() {
+    let film = bytes_of(3_000);
+    let (folder, options) = with_film(&film);
+    let file = folder.path().join("a.pcap");
+    captured_download(&file, &film, |_| false);
+    let schema =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway/cli/schema/replay.schema.json");
+    let schema: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(schema).unwrap()).unwrap();
+
+    let value = serde_json::to_value(replay(&[file], &options).unwrap()).unwrap();
+
+    let check = |value: &serde_json::Value, schema: &serde_json::Value| {
+        let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+        let known: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(keys, known);
+    };
+    let parts = &schema["properties"];
+    check(&value, &schema);
+    check(&value["contents"][0], &parts["contents"]["items"]);
+    check(&value["tunnels"][0], &parts["tunnels"]["items"]);
+    assert!(!has_number(&value));
+}
+
+fn has_number(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Number(_) => true,
+        serde_json::Value::Array(items) => items.iter().any(has_number),
+        serde_json::Value::Object(members) => members.values().any(has_number),
+        _ => false,
+    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use qlink_io::arena::{Arena, ArenaError};
+use qlink_kernel::prefetch;
 use qlink_types::units::Incarnation;
 
 use crate::identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
@@ -317,6 +318,26 @@ impl CounterArena {
         self.usages.get(slot.index()).copied().unwrap_or_default()
     }
 
+    /// What the session's personal payer has been billed.
+    #[inline]
+    #[must_use]
+    pub fn billed(&self, slot: SessionSlot) -> u64 {
+        self.usages
+            .get(slot.index())
+            .map_or(0, |usage| usage.personal)
+    }
+
+    /// Starts loading a session's counters.
+    #[inline]
+    pub fn prefetch_usage(&self, slot: SessionSlot) {
+        // A session's counters here lie on two or three lines.
+        if let Some(usage) = self.usages.get(slot.index()) {
+            prefetch(&usage.uplink_bytes);
+            prefetch(&usage.pending);
+        }
+        self.layout.usage(slot.index()).prefetch(self.words());
+    }
+
     /// Starts a session in `slot` with all counters at zero.
     pub fn establish(&mut self, slot: SessionSlot, identity: &SessionIdentity) {
         self.write_identity(slot, &[0]);
@@ -383,7 +404,7 @@ impl CounterArena {
         }
         let row = self.layout.view_row(view);
         let mut sink = row.stage(self.words());
-        classes.iter().for_each(|word| sink.put(*word));
+        sink.put_all(classes);
         encode(&mut sink);
         row.flip(self.words());
         self.open_place(self.layout.view(view), &identity.to_words());
@@ -551,7 +572,7 @@ impl ProofUpdate<'_> {
     ) {
         let row = self.arena.layout.view_row(view);
         let mut sink = row.stage(self.arena.backing.words());
-        classes.iter().for_each(|word| sink.put(*word));
+        sink.put_all(classes);
         encode(&mut sink);
         debug_assert!(sink.fits(), "the layout has room for the largest state");
         self.arena.redo.push(row);

@@ -146,12 +146,17 @@ impl SessionTable {
         self.by_ue.prefetch(hash);
     }
 
-    /// The session of a subscriber address whose hash is known.
+    /// Starts loading the session in a slot.
+    #[inline]
+    pub fn prefetch_slot(&self, slot: SessionSlot) {
+        prefetch_slice(&self.sessions, slot.index());
+    }
+
+    /// The slot of a subscriber address whose hash is known.
     #[inline]
     #[must_use]
-    pub fn by_ue(&self, hash: u64, ue: &IpAddr) -> Option<(SessionSlot, &HotSession)> {
-        let slot = SessionSlot(self.by_ue.get_hashed(hash, ue)?);
-        self.get(slot).map(|session| (slot, session))
+    pub fn slot_of_ue(&self, hash: u64, ue: &IpAddr) -> Option<SessionSlot> {
+        self.by_ue.get_hashed(hash, ue).map(SessionSlot)
     }
 
     /// The session in a slot.
@@ -221,7 +226,7 @@ mod tests {
 
     fn find(table: &SessionTable, host: u8) -> Option<SessionSlot> {
         let ue = IpAddr::from([10, 0, 0, host]);
-        table.by_ue(table.hash_ue(&ue), &ue).map(|(slot, _)| slot)
+        table.slot_of_ue(table.hash_ue(&ue), &ue)
     }
 
     #[test]

@@ -34,10 +34,9 @@ impl Usage {
     /// Words of the encoding.
     pub(crate) const WORDS: usize = 15;
 
+    #[inline]
     pub(crate) fn encode(&self, sink: &mut StageSink<'_>) {
-        for word in self.to_words() {
-            sink.put(word);
-        }
+        sink.put_all(self.to_words());
     }
 
     #[inline]
