@@ -7,32 +7,7 @@ use qlink_content::{
     ChargeReason, CloseReason, Direction, DropReason, LimitReason, Policy, Segment, View,
 };
 use qlink_types::units::Bytes;
-use rig::{CLIENT_ISN, Rig, SERVER_ISN, film};
-
-const REQUEST: &[u8] = b"GET /film HTTP/1.1\r\nHost: a\r\n\r\n";
-const REQUEST_LEN: u64 = REQUEST.len() as u64;
-
-fn head(size: usize) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").into_bytes()
-}
-
-fn range_head(first: usize, len: usize, total: usize) -> Vec<u8> {
-    let last = first + len - 1;
-    format!(
-        "HTTP/1.1 206 Partial\r\nContent-Range: bytes {first}-{last}/{total}\r\n\
-         Content-Length: {len}\r\n\r\n"
-    )
-    .into_bytes()
-}
-
-/// Handshake, request and response head of a whole film; the position of its first body byte.
-fn fetching(film: &[u8]) -> (Rig, u64) {
-    let mut rig = Rig::opened(&[film]);
-    rig.up(0, REQUEST);
-    let head = head(film.len());
-    rig.down(0, &head);
-    (rig, head.len() as u64)
-}
+use rig::{CLIENT_ISN, REQUEST, REQUEST_LEN, Rig, SERVER_ISN, fetching, film, head, range_head};
 
 // --- a: positions -------------------------------------------------------------------------------
 
@@ -264,114 +239,6 @@ fn foreign_bytes_under_the_films_range_are_charged() {
     assert_eq!(rig.total.user_charged, rig.total.wire_payload);
 }
 
-// --- c, d: copies -------------------------------------------------------------------------------
-
-#[test]
-fn a_genuine_copy_costs_nobody() {
-    let film = film(1, 1_000);
-    let (mut rig, body) = fetching(&film);
-    rig.down(body, &film);
-
-    let deltas = rig.down(body + 100, &film[100..300]);
-
-    assert_eq!(deltas.retransmit, 200);
-    assert_eq!(deltas.pending_in, 0);
-}
-
-#[test]
-fn a_segment_part_old_part_new_is_split() {
-    let film = film(1, 1_000);
-    let (mut rig, body) = fetching(&film);
-    rig.down(body, &film[..100]);
-    rig.down(body + 200, &film[200..300]);
-
-    let deltas = rig.down(body + 50, &film[50..400]);
-
-    assert_eq!(
-        (deltas.retransmit, deltas.pending_in),
-        (50 + 100, 100 + 100)
-    );
-}
-
-#[test]
-fn a_foreign_copy_is_charged_and_counts_as_mismatch() {
-    let film = film(1, 1_000);
-    let (mut rig, body) = fetching(&film);
-    rig.down(body, &film[..500]);
-    let mut fake = film[..100].to_vec();
-    fake[10..].fill(0);
-
-    for _ in 0..3 {
-        let deltas = rig.down(body, &fake);
-        assert_eq!((deltas.retransmit, deltas.user_charged), (10, 90));
-    }
-
-    let deltas = rig.down(body + 500, &film[500..600]);
-    assert_eq!(deltas.charged[ChargeReason::Demoted as usize], 100);
-}
-
-#[test]
-fn a_copy_of_charged_bytes_is_charged_again() {
-    let film = film(1, 1_000);
-    let (mut rig, body) = fetching(&film);
-    let mut piece = film[..100].to_vec();
-    piece[40] ^= 1;
-    rig.down(body, &piece);
-
-    let deltas = rig.down(body, &film[..100]);
-
-    assert_eq!(deltas.retransmit, 40);
-    assert_eq!(deltas.charged[ChargeReason::ChargedCopy as usize], 60);
-}
-
-#[test]
-fn a_copy_of_a_head_is_compared_with_the_head() {
-    let film = film(1, 1_000);
-    let (mut rig, body) = fetching(&film);
-    let early = rig.up(0, REQUEST);
-    assert_eq!(early.pending_in, REQUEST_LEN, "no verified byte yet");
-    rig.down(body, &film);
-    rig.ack(body + 1);
-
-    let genuine = rig.up(0, REQUEST);
-    let mut fake = REQUEST.to_vec();
-    fake[10] ^= 1;
-    let foreign = rig.up(0, &fake);
-
-    assert_eq!(rig.total.overhead_allowed, 2 * REQUEST_LEN + body);
-    assert_eq!(genuine.retransmit, REQUEST_LEN);
-    assert_eq!(
-        (foreign.retransmit, foreign.user_charged),
-        (10, REQUEST_LEN - 10)
-    );
-}
-
-#[test]
-fn a_copy_of_the_ninth_last_response_is_charged() {
-    let film = film(1, 1_000);
-    let mut rig = Rig::opened(&[&film]);
-    let mut starts = Vec::new();
-    let (mut up, mut down) = (0, 0);
-    for i in 0..9 {
-        up += rig.up(up, REQUEST).wire_payload;
-        let response = [
-            range_head(i * 100, 100, 1_000),
-            film[i * 100..][..100].to_vec(),
-        ]
-        .concat();
-        starts.push((down, response.clone()));
-        down += rig.down(down, &response).wire_payload;
-    }
-    rig.ack(down);
-    assert_eq!(rig.total.verified_unique, 900);
-
-    let kept = rig.down(starts[1].0, &starts[1].1);
-    let forgotten = rig.down(starts[0].0, &starts[0].1);
-
-    assert_eq!(kept.retransmit, kept.wire_payload);
-    assert_eq!(forgotten.user_charged, forgotten.wire_payload);
-}
-
 // --- e: acknowledgements ------------------------------------------------------------------------
 
 #[test]
@@ -496,6 +363,78 @@ fn a_reset_is_believed_only_within_the_window() {
 
     assert_eq!(rig.flow.closed(), Some(CloseReason::Reset));
     assert_eq!(deltas.undelivered, 100);
+}
+
+#[test]
+fn a_reset_from_before_the_window_is_not_believed() {
+    let film = film(1, 1_000);
+    let (mut rig, body) = fetching(&film);
+    rig.down(body, &film[..500]);
+    rig.ack(body + 500);
+
+    let old = SERVER_ISN.wrapping_add(1).wrapping_add(body as u32);
+    rig.raw(Direction::Downlink, old, 0, Segment::RST, b"", 0);
+
+    assert_eq!(rig.flow.closed(), None);
+}
+
+#[test]
+fn a_fin_is_not_acknowledged_by_what_came_before_it() {
+    let film = film(1, 100);
+    let (mut rig, body) = fetching(&film);
+    let fin = Segment::FIN | Segment::ACK;
+    let (client, server) = (CLIENT_ISN.wrapping_add(1), SERVER_ISN.wrapping_add(1));
+    let up = client.wrapping_add(REQUEST_LEN as u32);
+    let down = server.wrapping_add(body as u32);
+    // The client claims to have received what was never sent, and closes.
+    rig.raw(Direction::Uplink, up, down.wrapping_add(5_000), fin, b"", 0);
+
+    rig.raw(
+        Direction::Downlink,
+        down,
+        up.wrapping_add(1),
+        fin,
+        &film,
+        100,
+    );
+    assert_eq!(rig.flow.closed(), None);
+    assert_eq!(rig.pending(), REQUEST_LEN + body + 100);
+
+    let last = up.wrapping_add(1);
+    rig.raw(
+        Direction::Uplink,
+        last,
+        down.wrapping_add(101),
+        Segment::ACK,
+        b"",
+        0,
+    );
+    assert_eq!(rig.flow.closed(), Some(CloseReason::Finished));
+    assert_eq!(rig.total.verified_unique, 100);
+}
+
+#[test]
+fn an_old_acknowledgement_takes_nothing_back() {
+    let film = film(1, 100);
+    let (mut rig, body) = fetching(&film);
+    let fin = Segment::FIN | Segment::ACK;
+    let up = CLIENT_ISN.wrapping_add(1).wrapping_add(REQUEST_LEN as u32);
+    let down = SERVER_ISN.wrapping_add(1).wrapping_add(body as u32);
+    rig.raw(Direction::Downlink, down, up, fin, &film, 100);
+    rig.raw(Direction::Uplink, up, down.wrapping_add(101), fin, b"", 0);
+
+    rig.raw(Direction::Uplink, up, down, Segment::ACK, b"", 0);
+    let last = down.wrapping_add(101);
+    rig.raw(
+        Direction::Downlink,
+        last,
+        up.wrapping_add(1),
+        Segment::ACK,
+        b"",
+        0,
+    );
+
+    assert_eq!(rig.flow.closed(), Some(CloseReason::Finished));
 }
 
 #[test]
@@ -684,6 +623,8 @@ fn bytes_that_were_not_captured_are_charged() {
 
     assert_eq!(rig.charged(ChargeReason::CaptureCut), 4 * 440);
     assert_eq!(rig.total.retransmit, 180, "no mismatch, no demotion");
+    let whole = rig.down(body, &film[..500]);
+    assert_eq!(whole.charged[ChargeReason::ChargedCopy as usize], 440);
     rig.ack(body + 500);
     assert_eq!(rig.total.verified_unique, 60);
 }

@@ -16,6 +16,9 @@ use qlink_types::units::Bytes;
 pub(crate) const CLIENT_ISN: u32 = 0xffff_ff00;
 pub(crate) const SERVER_ISN: u32 = 0xffff_f000;
 
+pub(crate) const REQUEST: &[u8] = b"GET /film HTTP/1.1\r\nHost: a\r\n\r\n";
+pub(crate) const REQUEST_LEN: u64 = REQUEST.len() as u64;
+
 /// Incompressible bytes, different for each seed.
 pub(crate) fn film(seed: u64, len: usize) -> Vec<u8> {
     let mut random = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
@@ -51,6 +54,12 @@ pub(crate) struct Rig {
     pub(crate) policy: Policy,
     pub(crate) total: Deltas,
     pub(crate) now_ns: u64,
+}
+
+fn words(flow: &FlowProof) -> Vec<u64> {
+    let mut words = vec![0; FlowProof::WORDS];
+    flow.to_words(&mut words).unwrap();
+    words
 }
 
 impl Rig {
@@ -109,6 +118,7 @@ impl Rig {
             now_ns: self.now_ns,
             policy: self.policy,
         };
+        let before = (self.flow, context.views.to_vec());
         let segment = Segment {
             seq,
             ack,
@@ -122,7 +132,16 @@ impl Rig {
                 self.take(deltas);
                 Ok(deltas)
             }
-            Verdict::Drop(reason) => Err(reason),
+            Verdict::Drop(reason) => {
+                let (flow, views) = before;
+                assert_eq!(
+                    words(&self.flow),
+                    words(&flow),
+                    "a dropped segment changes nothing"
+                );
+                assert_eq!(self.views, views);
+                Err(reason)
+            }
         }
     }
 
@@ -236,4 +255,26 @@ impl Rig {
     pub(crate) fn charged(&self, reason: ChargeReason) -> u64 {
         self.total.charged[reason as usize]
     }
+}
+
+pub(crate) fn head(size: usize) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").into_bytes()
+}
+
+pub(crate) fn range_head(first: usize, len: usize, total: usize) -> Vec<u8> {
+    let last = first + len - 1;
+    format!(
+        "HTTP/1.1 206 Partial\r\nContent-Range: bytes {first}-{last}/{total}\r\n\
+         Content-Length: {len}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// Handshake, request and response head of a whole film; the position of its first body byte.
+pub(crate) fn fetching(film: &[u8]) -> (Rig, u64) {
+    let mut rig = Rig::opened(&[film]);
+    rig.up(0, REQUEST);
+    let head = head(film.len());
+    rig.down(0, &head);
+    (rig, head.len() as u64)
 }
