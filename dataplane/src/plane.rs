@@ -236,7 +236,8 @@ impl Plane {
                 position,
                 content: *content,
             };
-            let known = recovered.views.iter().find(|(_, view)| *view == identity);
+            let mut standing = recovered.views_of(slot).iter();
+            let known = standing.find(|(_, view)| *view == identity);
             let place = match known {
                 Some((place, _)) => *place,
                 None => self.reopen_view(identity, &fresh)?,
@@ -274,11 +275,7 @@ impl Plane {
     }
 
     fn resume_flows(&mut self, slot: SessionSlot, recovered: &Recovered) {
-        let own = recovered
-            .flows
-            .iter()
-            .filter(|(_, identity)| identity.key.session == slot);
-        for (flow, identity) in own {
+        for (flow, identity) in recovered.flows_of(slot) {
             let state = FlowProof::from_words(&self.arena.flow_state(*flow));
             match (state, self.proofs.get_mut(*flow)) {
                 (Ok(proof), Some(place))

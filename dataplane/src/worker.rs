@@ -185,9 +185,15 @@ impl Start {
     fn resume(&mut self, requests: &[Request], recovered: &Recovered) {
         let now_ns = clock::now_ns();
         let sessions: Vec<SessionRules> = self.association.sessions().cloned().collect();
+        let standing: BTreeMap<SessionId, SessionSlot> = recovered
+            .sessions
+            .iter()
+            .filter(|(_, identity)| identity.state == SessionState::Live)
+            .map(|(slot, identity)| (identity.session, *slot))
+            .collect();
         let mut fresh = Vec::new();
         for rules in &sessions {
-            match standing_slot(rules, recovered) {
+            match standing.get(&rules.session).copied() {
                 Some(slot) if self.allocator.claim(slot) => {
                     let copies = copies_of(rules, &self.copies);
                     let resumed = self.plane.resume(slot, rules, copies, recovered);
@@ -232,14 +238,6 @@ impl Start {
             tracing::error!(session = %rules.session, %refusal, "a session could not be resumed");
         }
     }
-}
-
-/// The slot in which the arena has this session alive.
-fn standing_slot(rules: &SessionRules, recovered: &Recovered) -> Option<SessionSlot> {
-    let same = recovered.sessions.iter().find(|(_, identity)| {
-        identity.session == rules.session && identity.state == SessionState::Live
-    });
-    same.map(|(slot, _)| *slot)
 }
 
 /// Copies of every bound content; one that is gone is reported and proves nothing.

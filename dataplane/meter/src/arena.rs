@@ -54,12 +54,34 @@ pub struct ArenaSetup {
 pub struct Recovered {
     /// Sessions, the closed ones too.
     pub sessions: Vec<(SessionSlot, SessionIdentity)>,
-    /// Views by place.
+    /// Places and views, in the order of their sessions' slots.
     pub views: Vec<(usize, ViewIdentity)>,
-    /// Flows by place.
+    /// Places and flows, in the order of their sessions' slots.
     pub flows: Vec<(usize, FlowIdentity)>,
     /// Network bytes that a kill left uncertain, this time.
     pub uncertain_bytes: u64,
+}
+
+impl Recovered {
+    /// Views of one session.
+    #[must_use]
+    pub fn views_of(&self, slot: SessionSlot) -> &[(usize, ViewIdentity)] {
+        let from = self.views.partition_point(|(_, view)| view.session < slot);
+        let to = self.views.partition_point(|(_, view)| view.session <= slot);
+        self.views.get(from..to).unwrap_or_default()
+    }
+
+    /// Flows of one session.
+    #[must_use]
+    pub fn flows_of(&self, slot: SessionSlot) -> &[(usize, FlowIdentity)] {
+        let from = self
+            .flows
+            .partition_point(|(_, flow)| flow.key.session < slot);
+        let to = self
+            .flows
+            .partition_point(|(_, flow)| flow.key.session <= slot);
+        self.flows.get(from..to).unwrap_or_default()
+    }
 }
 
 macro_rules! worker_counters {
@@ -241,7 +263,7 @@ impl CounterArena {
                 .map(|place| load(self.words(), place))
                 .collect()
         };
-        Recovered {
+        let mut recovered = Recovered {
             sessions: (0..self.layout.sessions)
                 .filter_map(|slot| {
                     let words = identity(
@@ -266,7 +288,10 @@ impl CounterArena {
                 })
                 .collect(),
             uncertain_bytes,
-        }
+        };
+        recovered.views.sort_by_key(|(_, view)| view.session);
+        recovered.flows.sort_by_key(|(_, flow)| flow.key.session);
+        recovered
     }
 
     /// Books notes whose count did not happen as uncertain. A kill in here repeats at most the
