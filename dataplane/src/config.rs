@@ -26,7 +26,7 @@ pub struct DataplaneConfig {
     /// Most sessions, 1 to 1048576. The arena belongs to these bounds.
     #[serde(default = "default_sessions")]
     pub max_sessions: u32,
-    /// Most content flows at once, 1 to 65536; each takes about 60 KB of the arena.
+    /// Most content flows at once, 1 to 65536; each takes some 40 KB of the arena.
     #[serde(default = "default_flows")]
     pub max_flows: u32,
     /// Most (session, content) pairs, 1 to 4194304.

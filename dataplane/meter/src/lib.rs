@@ -11,7 +11,7 @@
 //! It deliberately knows no content: what a proof state means is `qlink-content`'s business, here
 //! it is a row of words that is either the old one or the new one, never half of each.
 //!
-//! Invariant: after a kill at any instruction, [`CounterArena::recover`] leaves every record
+//! Invariant: after a kill at any instruction, [`CounterArena::open`] leaves every record
 //! whole, every proof state and its counters in step, and no byte counted twice.
 #![forbid(unsafe_code)]
 

@@ -133,7 +133,7 @@ impl SessionTable {
         self.get(slot).map(|session| (slot, session))
     }
 
-    /// Hash of a subscriber address, for [`Self::prefetch_ue`] and [`Self::by_ue`].
+    /// Hash of a subscriber address, for [`Self::prefetch_ue`] and [`Self::slot_of_ue`].
     #[inline]
     #[must_use]
     pub fn hash_ue(&self, ue: &IpAddr) -> u64 {
