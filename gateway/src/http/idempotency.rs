@@ -7,14 +7,14 @@
 //! The requests themselves are idempotent too (a transaction by its id, a session by its signed
 //! request), so a crash between effect and stored answer repeats the effect harmlessly.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use dashmap::DashSet;
 use qlink_serve::Problem;
 use qlink_store::{Column, KvStore, Sync, WriteBatch};
 use qlink_types::codec::Encode as _;
@@ -58,7 +58,7 @@ struct_codec!(Stored {
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     store: Arc<dyn KvStore>,
-    in_flight: Arc<Mutex<BTreeSet<String>>>,
+    in_flight: Arc<DashSet<String>>,
 }
 
 impl Keys {
@@ -70,18 +70,14 @@ impl Keys {
     }
 
     fn begin(&self, key: &str) -> Result<InFlight, Problem> {
-        let mut keys = self
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if keys.len() >= IN_FLIGHT_MAX {
+        if self.in_flight.len() >= IN_FLIGHT_MAX {
             return Err(Problem::of_status(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many requests are under way; try again",
             )
             .with_retry_after(1));
         }
-        if !keys.insert(key.to_owned()) {
+        if !self.in_flight.insert(key.to_owned()) {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
                 "idempotency_key_in_use",
@@ -103,12 +99,7 @@ struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut keys = self
-            .keys
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        keys.remove(&self.key);
+        self.keys.in_flight.remove(&self.key);
     }
 }
 

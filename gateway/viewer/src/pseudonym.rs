@@ -59,6 +59,12 @@ impl Pseudonym {
         SignedReceipt::sign(receipt, ReceiptSigner::Viewer, &self.key, chain)
     }
 
+    /// Signs a transaction that this viewer sends.
+    #[must_use]
+    pub fn sign_transaction(&self, transaction: Transaction) -> SignedTransaction {
+        transaction.sign(&self.key)
+    }
+
     /// Claims everything earned so far, `total` units in all claims together, to an account.
     #[must_use]
     pub fn claim(&self, to: AccountId, total: Units, chain: ChainId) -> SignedTransaction {
@@ -76,7 +82,7 @@ impl Pseudonym {
                 total,
             },
         };
-        transaction.sign(&self.key)
+        self.sign_transaction(transaction)
     }
 }
 
