@@ -8,7 +8,7 @@ use qlink_ledger::apply_block;
 use qlink_types::batch::Batch;
 use qlink_types::codec::{List, Text};
 use qlink_types::ids::BaseStationId;
-use qlink_types::ids::{ContentId, GatewayId, Hash32, OperatorId, PackageId, ViewerKey};
+use qlink_types::ids::{AccountId, ContentId, GatewayId, Hash32, OperatorId, PackageId, ViewerKey};
 use qlink_types::outcome::{Event, Status, TxReceipt};
 use qlink_types::package::{Audience, PackageTerms, Scope, VersionedTerms};
 use qlink_types::signature::SecretKey;
@@ -652,7 +652,14 @@ fn nobody_signs_for_the_zero_key_or_a_module_account() {
         account: qlink_ledger::ModuleAccount::Bridge.id(),
     };
 
+    let mut nobody = world.sign(&provider(), transfer(5));
+    nobody.transaction.sender = Sender::Account {
+        account: AccountId::ZERO,
+    };
+    nobody.signature = forged.signature;
+
     assert_eq!(world.submit(forged).status, Status::WrongSender);
+    assert_eq!(world.submit(nobody).status, Status::WrongSender);
     assert_eq!(world.submit(module).status, Status::WrongSender);
 }
 
