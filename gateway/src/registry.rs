@@ -278,6 +278,14 @@ impl Commitments<'_> {
             })
     }
 
+    /// Bytes of a package's terms that sessions here have used, reservations apart.
+    #[must_use]
+    pub(crate) fn used(&self, package: &PackageId, package_epoch: PackageEpoch) -> Bytes {
+        self.sum_of(&self.registry.totals(), |path| {
+            path.package == *package && path.package_epoch == package_epoch
+        })
+    }
+
     /// Bytes of a package's terms that final batches of ours have stated.
     #[must_use]
     pub(crate) fn settled(&self, package: &PackageId, package_epoch: PackageEpoch) -> Bytes {

@@ -1,7 +1,7 @@
 //! What the gateway does with sessions: open, read, close. Holds everything that requests share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use qlink_api::session::{CloseSessionRequest, OpenSessionRequest};
 use qlink_client::ChainClient;
@@ -28,6 +28,11 @@ use crate::metrics::GatewayMetrics;
 use crate::registry::{Registry, RegistryError};
 use crate::session::{Endpoint, Leg, Session, Stage};
 use crate::usage::Counters;
+
+/// How often, and after which pause, a session is tried again that a batch of ours on its way to
+/// finality may stand against (chosen: two seconds, ten blocks of the default interval).
+const SETTLING_WAITS: usize = 40;
+const SETTLING_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the gateway did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -179,10 +184,44 @@ impl Service {
         {
             return Ok(session);
         }
+        for _ in 0..SETTLING_WAITS {
+            let facts = self.facts(&request).await?;
+            match self.open_with(request.clone(), facts.clone()).await {
+                Err(ServiceError::Refused(OpenRefusal::PackageExhausted { .. }))
+                    if self.hears_soon(&facts) =>
+                {
+                    tokio::time::sleep(SETTLING_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
         let facts = self.facts(&request).await?;
+        self.open_with(request, facts).await
+    }
+
+    async fn open_with(
+        self: &Arc<Self>,
+        request: OpenSessionRequest,
+        facts: Facts,
+    ) -> Result<Session, ServiceError> {
         let service = Arc::clone(self);
         let opened = tokio::task::spawn_blocking(move || service.open_blocking(&request, &facts));
         opened.await.map_err(|_| ServiceError::Task)?
+    }
+
+    /// Whether a package may seem exhausted only because a batch of ours is final on the chain and
+    /// we have not heard so yet.
+    fn hears_soon(&self, facts: &Facts) -> bool {
+        let registry = self.registry();
+        let packages = facts.sponsor.iter().chain(&facts.personal);
+        packages
+            .map(|answer| (&answer.package, &answer.ledger))
+            .any(|(package, ledger)| {
+                let commitments = registry.commitments();
+                let settled = commitments.settled(package, ledger.package_epoch);
+                ledger.current.used > settled
+                    && commitments.used(package, ledger.package_epoch) > settled
+            })
     }
 
     async fn facts(&self, request: &OpenSessionRequest) -> Result<Facts, ServiceError> {
