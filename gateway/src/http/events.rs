@@ -30,7 +30,7 @@ pub(crate) async fn events(
 ) -> Result<Json<Page<EventAnswer>>, Problem> {
     let answer = service
         .node
-        .events(paging.after.as_deref(), paging.limit())
+        .events(paging.after()?, paging.limit())
         .await
         .map_err(|error| from_node(&error))?;
     Ok(Json(Page {
@@ -53,32 +53,36 @@ pub(crate) async fn event_stream(
     State(service): State<Arc<Service>>,
     Query(paging): Query<Paging>,
     LastEventId(last): LastEventId,
-) -> Response {
+) -> Result<Response, Problem> {
+    let after = paging.after()?.map(str::to_owned);
     let follow = Follow {
         service,
-        cursor: last.or(paging.after),
+        cursor: last.or(after),
         ready: VecDeque::new(),
     };
-    sse_stream(stream::unfold(follow, |mut follow| async move {
-        loop {
-            if let Some(answer) = follow.ready.pop_front() {
-                follow.cursor = Some(answer.cursor.clone());
-                return Some((to_sse(&answer), follow));
+    Ok(sse_stream(stream::unfold(
+        follow,
+        |mut follow| async move {
+            loop {
+                if let Some(answer) = follow.ready.pop_front() {
+                    follow.cursor = Some(answer.cursor.clone());
+                    return Some((to_sse(&answer), follow));
+                }
+                // The node may restart while a stream is open: the stream waits for it.
+                if let Ok(page) = follow
+                    .service
+                    .node
+                    .events(follow.cursor.as_deref(), EVENTS)
+                    .await
+                {
+                    follow.ready.extend(page.data);
+                }
+                if follow.ready.is_empty() {
+                    tokio::time::sleep(POLL).await;
+                }
             }
-            // The node may restart while a stream is open: the stream waits for it.
-            if let Ok(page) = follow
-                .service
-                .node
-                .events(follow.cursor.as_deref(), EVENTS)
-                .await
-            {
-                follow.ready.extend(page.data);
-            }
-            if follow.ready.is_empty() {
-                tokio::time::sleep(POLL).await;
-            }
-        }
-    }))
+        },
+    )))
 }
 
 fn to_sse(answer: &EventAnswer) -> Event {

@@ -1,6 +1,8 @@
 //! Reading: accounts, contents, packages, consumption. What the chain holds is read at its newest
 //! final block, which every answer names.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -17,7 +19,7 @@ use qlink_types::rating::Ratio;
 use qlink_types::units::{BlockHeight, UNITS_PER_QLC, Units};
 use serde::Deserialize;
 
-use super::problem::{from_node, internal, not_found};
+use super::problem::{bad_parameter, from_node, internal, not_found};
 use crate::copies::CopyError;
 use crate::service::Service;
 
@@ -30,13 +32,16 @@ const LIMIT_DEFAULT: usize = 50;
 /// Most rows of a page.
 const LIMIT_MAX: usize = 100;
 
+/// Longest cursor.
+const CURSOR_BYTES_MAX: usize = 128;
+
 /// Where a page starts and how long it may be.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Paging {
     /// Behind this cursor.
     #[serde(default)]
-    pub(crate) after: Option<String>,
+    after: Option<String>,
     /// At most this many rows, 1 to 100.
     #[serde(default)]
     limit: Option<usize>,
@@ -46,6 +51,27 @@ impl Paging {
     /// The number of rows asked for, within bounds.
     pub(crate) fn limit(&self) -> usize {
         self.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX)
+    }
+
+    /// The cursor as text that can stand in an address.
+    pub(crate) fn after(&self) -> Result<Option<&str>, Problem> {
+        checked_cursor(self.after.as_deref())
+    }
+
+    /// The cursor as an id.
+    pub(crate) fn after_id<T: FromStr<Err: Display>>(&self) -> Result<Option<T>, Problem> {
+        let id = self.after.as_deref().map(str::parse).transpose();
+        id.map_err(|error| bad_parameter("after", &error))
+    }
+}
+
+fn checked_cursor(cursor: Option<&str>) -> Result<Option<&str>, Problem> {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-' | '.');
+    match cursor {
+        Some(text) if text.len() > CURSOR_BYTES_MAX || !text.chars().all(known) => Err(
+            bad_parameter("after", &"not a cursor that an answer gave as 'next'"),
+        ),
+        cursor => Ok(cursor),
     }
 }
 
@@ -113,7 +139,7 @@ pub(crate) async fn contents(
     Query(paging): Query<Paging>,
 ) -> Answer<Page<ContentView>> {
     let all = service.copies.list().map_err(|error| internal(&error))?;
-    let after: Option<ContentId> = paging.after.as_deref().and_then(|text| text.parse().ok());
+    let after: Option<ContentId> = paging.after_id()?;
     let mut rest = all
         .into_iter()
         .filter(|id| after.is_none_or(|after| *id > after));
@@ -203,7 +229,7 @@ pub(crate) async fn packages(
 ) -> Answer<Page<PackageView>> {
     let answer = service
         .node
-        .packages(paging.after.as_deref(), paging.limit())
+        .packages(paging.after()?, paging.limit())
         .await
         .map_err(|error| from_node(&error))?;
     let data = answer
@@ -336,7 +362,11 @@ pub(crate) async fn consumption(
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
     let answer = service
         .node
-        .viewers(&query.package, query.after.as_deref(), limit)
+        .viewers(
+            &query.package,
+            checked_cursor(query.after.as_deref())?,
+            limit,
+        )
         .await
         .map_err(|error| from_node(&error))?;
     Ok(Json(Page {

@@ -66,7 +66,7 @@ pub(crate) async fn sessions(
     State(service): App,
     Query(paging): Query<Paging>,
 ) -> Answer<Page<SessionView>> {
-    let after: Option<SessionId> = paging.after.as_deref().and_then(|text| text.parse().ok());
+    let after: Option<SessionId> = paging.after_id()?;
     let limit = paging.limit();
     let rows = service
         .registry()
