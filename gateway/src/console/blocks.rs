@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::join_all;
 use qlink_client::rpc::StatusAnswer;
+use qlink_types::outcome::TxReceipt;
 use qlink_types::units::BlockHeight;
 
-use super::figures::{counted, grouped, short, time};
+use super::figures::{grouped, short, time};
 use crate::service::Service;
 
 /// Blocks that a page shows.
@@ -61,20 +62,43 @@ impl Blocks {
 
 async fn read(service: &Service, height: u64) -> Option<(u64, BlockRow)> {
     let block = service.node.block(BlockHeight::new(height)).await.ok()??;
-    let events = block.receipts.iter().fold(0_usize, |sum, receipt| {
-        sum.saturating_add(receipt.events.len())
-    });
-    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let transactions = u64::try_from(block.transactions.len()).unwrap_or(u64::MAX);
     let id = block.id.to_string();
     Some((
         height,
         BlockRow {
             height: grouped(height),
             time: time(block.header.time_ms),
-            transactions: grouped(count(block.transactions.len())),
-            events: counted(count(events), "event", "events"),
+            transactions: grouped(transactions),
+            events: happened(&block.receipts),
             short: short(&id),
             id,
         },
     ))
+}
+
+/// Kinds of events in the order of their first, with their number where it is above one.
+fn happened(receipts: &[TxReceipt]) -> String {
+    let mut kinds: Vec<(String, u64)> = Vec::new();
+    for event in receipts.iter().flat_map(|receipt| receipt.events.iter()) {
+        let value = serde_json::to_value(event).unwrap_or_default();
+        let name = value.get("type").and_then(|kind| kind.as_str());
+        let name = name.unwrap_or("event");
+        match kinds.iter_mut().find(|(known, _)| known == name) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => kinds.push((name.to_owned(), 1)),
+        }
+    }
+    let texts: Vec<String> = kinds
+        .into_iter()
+        .map(|(name, count)| match count {
+            1 => name,
+            count => format!("{name} × {}", grouped(count)),
+        })
+        .collect();
+    if texts.is_empty() {
+        "no event".to_owned()
+    } else {
+        texts.join(", ")
+    }
 }

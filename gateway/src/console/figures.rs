@@ -1,6 +1,6 @@
 //! Figures and ids as people read them. Integers only.
 
-use qlink_types::units::{Bytes, TimeMs};
+use qlink_types::units::{Bytes, TimeMs, Units};
 
 /// Characters of an id that are shown before and behind the gap of its short form.
 const SHORT_HEAD: usize = 6;
@@ -8,7 +8,19 @@ const SHORT_TAIL: usize = 4;
 
 /// `70000000` as `70,000,000`.
 pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
+    group(&number.to_string())
+}
+
+/// An amount in QLC with all its decimals, its whole part grouped.
+pub(super) fn qlc(units: Units) -> String {
+    let text = crate::http::qlc(units);
+    match text.split_once('.') {
+        Some((whole, decimals)) => format!("{}.{decimals}", group(whole)),
+        None => text,
+    }
+}
+
+fn group(digits: &str) -> String {
     let mut text = String::with_capacity(digits.len().saturating_mul(2));
     for (place, digit) in digits.chars().enumerate() {
         let left = digits.len().saturating_sub(place);
@@ -100,6 +112,15 @@ mod tests {
         assert_eq!(grouped(1_000), "1,000");
         assert_eq!(grouped(70_000_000), "70,000,000");
         assert_eq!(grouped(u64::MAX), "18,446,744,073,709,551,615");
+    }
+
+    #[test]
+    fn the_whole_supply_is_legible() {
+        assert_eq!(
+            qlc(qlink_types::units::SUPPLY_UNITS),
+            "600,000,000.00000000"
+        );
+        assert_eq!(qlc(Units::new(1)), "0.00000001");
     }
 
     #[test]

@@ -10,8 +10,7 @@ use qlink_types::ids::PackageId;
 use qlink_types::package::{Audience, PackageState, RepeatPolicy, Scope};
 use qlink_types::units::Bytes;
 
-use super::figures::{bytes, counted, grouped, percent, short, time};
-use crate::http::qlc;
+use super::figures::{bytes, counted, grouped, percent, qlc, short, time};
 use crate::service::Service;
 
 /// Viewers read at a time while they are counted.

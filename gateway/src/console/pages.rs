@@ -14,11 +14,11 @@ use qlink_types::ids::{PackageId, SessionId};
 use serde::Deserialize;
 
 use super::blocks::{BlockRow, Blocks};
-use super::figures::grouped;
+use super::figures::{grouped, qlc};
 use super::package::{Line, PackageCard, ViewerCounts, ViewerRow};
 use super::session::{Reason, SessionDetail, SessionRow};
 use super::{assets, package, session};
-use crate::http::{qlc, session_view};
+use crate::http::session_view;
 use crate::service::{Service, ServiceError};
 
 type App = State<Arc<Service>>;
@@ -49,7 +49,7 @@ struct Place {
 }
 
 fn cursor(text: Option<&String>) -> Option<&str> {
-    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-');
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-' | '.');
     text.map(String::as_str)
         .filter(|text| text.len() <= CURSOR_CHARS_MAX && text.chars().all(known))
 }
@@ -293,6 +293,8 @@ async fn read_overview(service: &Arc<Service>, memory: &Remembered, place: &Plac
     for row in &rows {
         cards.extend(package::card(service, &memory.viewers, row).await);
     }
+    // What rewards viewers comes first, personal data packages behind it.
+    cards.sort_by_key(|card| !card.equation.rewards);
     let blocks = match &status {
         Some(status) => memory.blocks.newest(service, status).await,
         None => Vec::new(),

@@ -60,6 +60,8 @@ pub(super) struct SessionRow {
 pub(super) struct Reason {
     /// From the closed list.
     pub reason: String,
+    /// Its name in pieces between which a line may break.
+    pub pieces: Vec<String>,
     /// How many.
     pub bytes: String,
     /// Who pays.
@@ -153,6 +155,7 @@ pub(super) fn reasons(view: &SessionView) -> Vec<Reason> {
         .iter()
         .map(|row| Reason {
             reason: row.reason.clone(),
+            pieces: row.reason.split_inclusive('_').map(str::to_owned).collect(),
             bytes: bytes(row.bytes),
             payer: row.payer.clone(),
             explanation: row.explanation.clone(),
