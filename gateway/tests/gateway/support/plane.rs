@@ -1,0 +1,227 @@
+//! `sim`: a peer at the control socket that speaks `qlink-pfcp` and keeps real counters.
+//!
+//! It is the data plane's control side without its packets: requests go through the same
+//! [`Association`] and counters live in the same arena file, which the gateway reads as it reads
+//! the real one's. What a subscriber would have received is written into the counters by the test.
+//! Packets, proofs and limits are tested in `dataplane` and by `qlink demo`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use qlink_io::seqpacket::{SeqConn, SeqListener};
+use qlink_meter::{ArenaLayout, ArenaSetup, CounterArena, SessionIdentity, SessionSlot, Usage};
+use qlink_pfcp::{
+    Answer, Association, AssociationLimits, DataPlaneInfo, MAX_MESSAGE_BYTES, Novelty, Request,
+    SessionRules, TunnelAddress, decode_request, encode_answer,
+};
+use qlink_types::codec::Text;
+use qlink_types::ids::{SessionId, Teid};
+use qlink_types::units::Incarnation;
+
+/// Start of the counters.
+pub(crate) const INCARNATION: Incarnation = Incarnation::new(1);
+
+/// Where uplink packets would go.
+const N3: SocketAddr = SocketAddr::new(
+    std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 9, 9, 1)),
+    2152,
+);
+
+const SESSIONS: usize = 64;
+
+struct State {
+    arena: CounterArena,
+    association: Association,
+    slots: BTreeMap<SessionId, SessionSlot>,
+    next: u32,
+}
+
+/// The peer; its threads end when it is dropped.
+pub(crate) struct SimPlane {
+    socket: PathBuf,
+    state: Arc<Mutex<State>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl SimPlane {
+    pub(crate) fn start(folder: &Path) -> Self {
+        let socket = folder.join("sim.sock");
+        let path = folder.join("sim.arena");
+        let setup = ArenaSetup {
+            layout: ArenaLayout {
+                sessions: SESSIONS,
+                views: 1,
+                flows: 1,
+                view_words: 16,
+                flow_words: 16,
+                head_words: 16,
+            },
+            incarnation: INCARNATION,
+        };
+        let (arena, _) = CounterArena::open(&path, setup).unwrap();
+        let state = Arc::new(Mutex::new(State {
+            arena,
+            association: Association::new(AssociationLimits {
+                sessions: SESSIONS,
+                contents: 16,
+            }),
+            slots: BTreeMap::new(),
+            next: 0,
+        }));
+        let stop = Arc::new(AtomicBool::new(false));
+        let listener = SeqListener::bind(&socket).unwrap();
+        let info = DataPlaneInfo {
+            incarnation: INCARNATION,
+            n3: N3,
+            n6: N3,
+            arena: Text::try_from(path.to_str().unwrap()).unwrap(),
+        };
+        let (shared, ended) = (Arc::clone(&state), Arc::clone(&stop));
+        thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                let tick = Some(Duration::from_millis(50));
+                if let Ok(Some(connection)) = listener.accept(tick) {
+                    serve(&connection, &info, &shared, &ended);
+                }
+            }
+        });
+        Self {
+            socket,
+            state,
+            stop,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What the session has used from now on, all of it.
+    pub(crate) fn set(&self, session: SessionId, usage: Usage) {
+        let mut state = self.state.lock().unwrap();
+        let slot = *state.slots.get(&session).expect("an established session");
+        let mut update = state.arena.update();
+        update.usage(slot, usage);
+        update.commit();
+    }
+
+    /// A viewer that received `bytes` of the content, as a subscriber would over a lossy link.
+    pub(crate) fn deliver(&self, session: SessionId, bytes: u64) {
+        let retransmit = bytes / 33;
+        self.set(
+            session,
+            Usage {
+                uplink_bytes: bytes / 40,
+                uplink_packets: bytes / 2_000,
+                downlink_bytes: bytes + bytes / 25 + retransmit,
+                downlink_packets: bytes / 1_000,
+                wire_payload: bytes + retransmit + 412,
+                verified_unique: bytes,
+                retransmit,
+                overhead_allowed: 412,
+                ..Usage::default()
+            },
+        );
+    }
+
+    /// The rules that stand for a session.
+    pub(crate) fn rules(&self, session: SessionId) -> Option<SessionRules> {
+        let state = self.state.lock().unwrap();
+        state.association.session(&session).cloned()
+    }
+
+    /// How many sessions stand.
+    pub(crate) fn sessions(&self) -> usize {
+        self.state.lock().unwrap().association.sessions().len()
+    }
+}
+
+impl Drop for SimPlane {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn serve(connection: &SeqConn, info: &DataPlaneInfo, state: &Mutex<State>, stop: &AtomicBool) {
+    let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(received) = connection.recv(&mut buffer, Some(Duration::from_millis(50))) else {
+            return;
+        };
+        let Some(length) = received else { continue };
+        let (sequence, request) = decode_request(&buffer[..length]).unwrap();
+        let answer = state.lock().unwrap().answer(request, info);
+        let message = encode_answer(sequence, &answer).unwrap();
+        if connection.send(&message).is_err() {
+            return;
+        }
+    }
+}
+
+impl State {
+    fn answer(&mut self, request: Request, info: &DataPlaneInfo) -> Answer {
+        let novelty = match self.association.check(&request) {
+            Ok(novelty) => novelty,
+            Err(refusal) => return Answer::Refused { refusal },
+        };
+        match request {
+            Request::Hello => Answer::Hello { info: info.clone() },
+            Request::BindContent { binding } => {
+                let content = binding.content;
+                self.association.apply(&Request::BindContent { binding });
+                Answer::Bound { content }
+            }
+            Request::UnbindContent { content } => {
+                self.association.apply(&Request::UnbindContent { content });
+                Answer::Unbound { content }
+            }
+            Request::Establish { rules } => self.establish(rules, novelty),
+            Request::Modify { session, changes } => {
+                self.association
+                    .apply(&Request::Modify { session, changes });
+                Answer::Modified { session }
+            }
+            Request::Delete { session } => {
+                self.association.apply(&Request::Delete { session });
+                let slot = self.slots.remove(&session).unwrap();
+                let usage = self.arena.usage(slot).to_session_usage();
+                self.arena.close_session(slot);
+                Answer::Deleted { session, usage }
+            }
+            Request::List { after } => {
+                let (page, more) = self.association.page(after);
+                Answer::Sessions {
+                    sessions: page.try_into().unwrap(),
+                    more,
+                }
+            }
+        }
+    }
+
+    fn establish(&mut self, rules: SessionRules, novelty: Novelty) -> Answer {
+        let session = rules.session;
+        if novelty == Novelty::New {
+            let slot = SessionSlot::new(self.next);
+            self.next += 1;
+            let rules = SessionRules {
+                teid: Some(Teid::new(0x1000 + self.next)),
+                ..rules
+            };
+            let identity = SessionIdentity::from_rules(&rules).unwrap();
+            self.arena.establish(slot, &identity);
+            self.slots.insert(session, slot);
+            self.association.apply(&Request::Establish { rules });
+        }
+        let standing = self.association.session(&session).unwrap();
+        Answer::Established {
+            session,
+            teid: standing.teid.unwrap(),
+            n3: TunnelAddress(N3),
+        }
+    }
+}
