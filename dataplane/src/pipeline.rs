@@ -234,31 +234,37 @@ impl Plane {
         now_ns: u64,
         plan: &mut Planned<'a>,
     ) -> Result<bool, DropReason> {
-        let found = slot.and_then(|slot| self.sessions.get(slot).map(|hot| (slot, *hot)));
+        let found = slot.and_then(|slot| self.sessions.get(slot).map(|hot| (slot, hot)));
+        // No `ok_or(..)?` on `found`, and the delta is written in place: results as large as these
+        // would be put together and taken apart in pieces of other sizes, and wait for that.
         match packet {
             Parsed::Done | Parsed::Echo { .. } => return Ok(false),
             Parsed::Uplink { source, bytes, .. } => {
-                let (slot, hot) = found.ok_or(DropReason::TeidUnknown)?;
-                let (inner, bytes) = whole_inner(bytes)?;
-                self.check_uplink(&hot, *source, &inner)?;
-                plan.delta = self.judge(slot, &hot, Direction::Uplink, &inner, now_ns)?;
+                let Some((slot, hot)) = found else {
+                    return Err(DropReason::TeidUnknown);
+                };
+                let inner = parse_inner(bytes).map_err(|_| DropReason::InnerMalformed)?;
+                plan.body = whole(bytes, &inner)?;
+                self.check_uplink(hot, *source, &inner)?;
                 plan.slot = slot;
-                plan.body = bytes;
                 plan.to = self.neighbours.n6_peer;
+                self.judge(slot, Direction::Uplink, &inner, now_ns, &mut plan.delta)?;
             }
             Parsed::Downlink { bytes, .. } => {
-                let (slot, hot) = found.ok_or(DropReason::UeUnknown)?;
-                let (inner, bytes) = whole_inner(bytes)?;
-                let length = u16::try_from(bytes.len())
+                let Some((slot, hot)) = found else {
+                    return Err(DropReason::UeUnknown);
+                };
+                let inner = parse_inner(bytes).map_err(|_| DropReason::InnerMalformed)?;
+                plan.body = whole(bytes, &inner)?;
+                let length = u16::try_from(plan.body.len())
                     .ok()
                     .filter(|length| *length <= INNER_MAX)
                     .ok_or(DropReason::TooLong)?;
-                plan.delta = self.judge(slot, &hot, Direction::Downlink, &inner, now_ns)?;
                 plan.slot = slot;
                 plan.head = gpdu_header(hot.downlink_teid.get(), length);
                 plan.has_head = true;
-                plan.body = bytes;
                 plan.to = hot.peer;
+                self.judge(slot, Direction::Downlink, &inner, now_ns, &mut plan.delta)?;
             }
         }
         self.expect(plan.slot, &plan.delta);
@@ -420,13 +426,11 @@ fn outer<'a>(
     Ok((SocketAddr::new(ip.src, udp.src_port), gtpu))
 }
 
-/// An inner packet whose bytes are all there, cut to the length that its header states.
+/// The bytes of an inner packet up to the length that its header states; all must be there.
 #[inline]
-fn whole_inner(bytes: &[u8]) -> Result<(Inner<'_>, &[u8]), DropReason> {
-    let inner = parse_inner(bytes).map_err(|_| DropReason::InnerMalformed)?;
+fn whole<'a>(bytes: &'a [u8], inner: &Inner<'_>) -> Result<&'a [u8], DropReason> {
     let length = usize::try_from(inner.ip.total_len).unwrap_or(usize::MAX);
-    let whole = bytes.get(..length).ok_or(DropReason::InnerMalformed)?;
-    Ok((inner, whole))
+    bytes.get(..length).ok_or(DropReason::InnerMalformed)
 }
 
 fn answer_echo(plane: &mut Plane, packet: &Parsed<'_>, n3: &mut impl PacketSink) {

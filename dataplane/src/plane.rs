@@ -283,7 +283,11 @@ impl Plane {
                 {
                     *place = proof;
                 }
-                _ => self.arena.close_flow(*flow),
+                (state, _) => {
+                    let state = state.map(|proof| proof.closed());
+                    tracing::warn!(flow, ?state, "a flow could not be resumed");
+                    self.arena.close_flow(*flow);
+                }
             }
         }
     }

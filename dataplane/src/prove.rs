@@ -6,7 +6,7 @@ use qlink_content::{
     CloseReason, Context, Deltas, Direction, FlowProof, Policy, Segment, Verdict, View, WordSink,
 };
 use qlink_meter::{
-    BurstDelta, ChargeMode, DropReason, FlowIdentity, FlowKey, HotSession, Quota, QuotaVerdict,
+    BurstDelta, ChargeMode, DropReason, FlowIdentity, FlowKey, Quota, QuotaVerdict,
     SessionSlot, StageSink, Usage, WorkerCounter,
 };
 use qlink_pfcp::MAX_CONTENTS;
@@ -135,25 +135,29 @@ struct FlowPacket<'a> {
 
 impl Plane {
     /// Judges a packet of a session: quota, proof, and the counters that stand before it leaves.
-    /// What is returned waits for the transmit.
+    /// What waits for the transmit is written to `delta`.
     ///
     /// # Errors
     ///
-    /// Why the packet must not be forwarded; nothing has changed then.
+    /// Why the packet must not be forwarded; nothing has changed then, and `delta` means nothing.
     #[inline]
     pub(crate) fn judge(
         &mut self,
         slot: SessionSlot,
-        hot: &HotSession,
         direction: Direction,
         inner: &Inner<'_>,
         now_ns: u64,
-    ) -> Result<BurstDelta, DropReason> {
-        let mut delta = match (&inner.transport, hot.sponsor_limit) {
+        delta: &mut BurstDelta,
+    ) -> Result<(), DropReason> {
+        let Some(hot) = self.sessions.get(slot) else {
+            return Err(DropReason::TeidUnknown);
+        };
+        let quota = hot.quota;
+        *delta = match (&inner.transport, hot.sponsor_limit) {
             (Transport::Tcp(tcp), Some(_)) => {
-                self.judge_tcp(slot, hot, direction, inner, tcp, now_ns)?
+                self.judge_tcp(slot, quota, direction, inner, tcp, now_ns)?
             }
-            _ => self.judge_plain(slot, hot.quota, inner.payload_len)?,
+            _ => self.judge_plain(slot, quota, inner.payload_len)?,
         };
         let bytes = u64::from(inner.ip.total_len);
         match direction {
@@ -166,7 +170,7 @@ impl Plane {
                 delta.downlink_packets = 1;
             }
         }
-        Ok(delta)
+        Ok(())
     }
 
     /// What the session's personal payer has been billed, the running burst included.
@@ -207,7 +211,7 @@ impl Plane {
     fn judge_tcp(
         &mut self,
         slot: SessionSlot,
-        hot: &HotSession,
+        quota: Quota,
         direction: Direction,
         inner: &Inner<'_>,
         tcp: &TcpSegment<'_>,
@@ -234,7 +238,7 @@ impl Plane {
                     .session(slot)
                     .is_some_and(|session| session.accepts(SocketAddr::new(remote, remote_port)));
                 if !opens || !accepted {
-                    return self.judge_plain(slot, hot.quota, inner.payload_len);
+                    return self.judge_plain(slot, quota, inner.payload_len);
                 }
                 self.open_flow(key, now_ns)?
             }
@@ -245,7 +249,7 @@ impl Plane {
             segment: proof_segment(tcp, inner.payload_len),
             now_ns,
         };
-        self.judge_flow(flow, hot.quota, &packet)
+        self.judge_flow(flow, quota, &packet)
     }
 
     fn session(&self, slot: SessionSlot) -> Option<&Sponsored> {

@@ -202,6 +202,15 @@ impl Start {
                 _ => fresh.push(rules),
             }
         }
+        tracing::info!(
+            sessions = sessions.len(),
+            standing = standing.len(),
+            fresh = fresh.len(),
+            flows = recovered.flows.len(),
+            open_flows = self.plane.open_flows(),
+            uncertain_bytes = recovered.uncertain_bytes,
+            "state resumed"
+        );
         self.plane.discard_orphans(recovered);
         for rules in fresh {
             // Journaled, but the process died before the worker knew: it starts at zero.

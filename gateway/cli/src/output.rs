@@ -35,8 +35,7 @@ pub(crate) fn is_watched() -> bool {
 
 /// Starts logging to standard error: text for people, JSON for programs. `QLINK_LOG` chooses what.
 pub(crate) fn start_logging() {
-    let filter =
-        EnvFilter::try_from_env("QLINK_LOG").unwrap_or_else(|_| EnvFilter::new("warn,qlink=info"));
+    let filter = EnvFilter::try_from_env("QLINK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
