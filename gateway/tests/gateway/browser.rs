@@ -16,8 +16,8 @@ use serde_json::json;
 use crate::support::{STATION, World, key, list};
 use devtools::{Browser, Tab, chromium};
 
-/// Size of the window.
-const WIDE: (u32, u32) = (1240, 1180);
+/// Size of the window: packages and sessions of the story, with the blocks below its edge.
+const WIDE: (u32, u32) = (1240, 1475);
 
 /// Width of a small phone.
 const NARROW: u32 = 360;

@@ -215,9 +215,9 @@ impl Tab<'_> {
         }
     }
 
-    /// The whole page as PNG.
+    /// What the window shows, as PNG.
     pub(crate) fn screenshot(&mut self) -> Vec<u8> {
-        let params = json!({"format": "png", "captureBeyondViewport": true});
+        let params = json!({"format": "png"});
         let answer = self.call("Page.captureScreenshot", &params);
         decode_base64(answer["data"].as_str().unwrap())
     }
