@@ -6,8 +6,8 @@ use qlink_content::{
     CloseReason, Context, Deltas, Direction, FlowProof, Policy, Segment, Verdict, View, WordSink,
 };
 use qlink_meter::{
-    BurstDelta, ChargeMode, DropReason, FlowIdentity, FlowKey, Quota, QuotaVerdict,
-    SessionSlot, StageSink, Usage, WorkerCounter,
+    BurstDelta, ChargeMode, DropReason, FlowIdentity, FlowKey, Quota, QuotaVerdict, SessionSlot,
+    StageSink, Usage, WorkerCounter,
 };
 use qlink_pfcp::MAX_CONTENTS;
 use qlink_types::receipt::ByteClasses;

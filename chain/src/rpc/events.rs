@@ -12,7 +12,7 @@ use qlink_store::StateStoreError;
 use qlink_types::units::BlockHeight;
 use tokio::sync::watch;
 
-use super::{Answer, PageQuery, QueryOf, blocking, internal, parsed, query};
+use super::request::{Answer, PageQuery, QueryOf, blocking, internal, parsed, query};
 use crate::cursor::EventCursor;
 use crate::node::{ChainState, Shared};
 

@@ -20,7 +20,9 @@ use qlink_types::transaction::Party;
 use qlink_types::units::{BlockHeight, SUPPLY_UNITS, Units};
 use serde::Deserialize;
 
-use super::{Answer, Id, PageQuery, QueryOf, blocking, internal, not_found, parsed, query};
+use super::request::{
+    Answer, Id, PageQuery, QueryOf, blocking, internal, not_found, parsed, query,
+};
 use crate::node::{ChainState, Shared};
 use crate::time::rfc3339;
 

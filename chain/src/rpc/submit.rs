@@ -14,7 +14,7 @@ use qlink_types::outcome::Status;
 use qlink_types::transaction::MAX_TRANSACTION_BYTES;
 use qlink_types::units::BlockHeight;
 
-use super::{Answer, Id, blocking, internal, parsed};
+use super::request::{Answer, Id, blocking, internal, parsed};
 use crate::mempool::AdmitError;
 use crate::node::{Shared, SubmitError, Submitted};
 

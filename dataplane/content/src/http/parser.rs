@@ -2,8 +2,11 @@
 
 use super::fields::Fields;
 use super::line::Line;
-use super::{BODY_LIMIT, Queue, RequestKind, Violation};
+use super::{Queue, RequestKind, Violation};
 use crate::words::{WordSink, WordSource, WordsError};
+
+/// Longest body or chunk that is framed, 2^48 bytes. Chosen: positions then never overflow.
+pub const BODY_LIMIT: u64 = 1 << 48;
 
 const METHODS: [&[u8]; 9] = [
     b"GET ",
