@@ -383,7 +383,11 @@ impl Stage<'_> {
         let control = self.viewers.clone();
         let fetching =
             tokio::spawn(async move { control.ask_all::<_, FetchResult>(requests).await });
-        super::chaos::disturb(self.options, self.network, &fetching).await?;
+        let expected = self
+            .film
+            .size()
+            .saturating_mul(u64::try_from(guests.len())?);
+        super::chaos::disturb(self.options, self.network, expected, &fetching).await?;
         let results = fetching.await??;
         for (guest, result) in guests.iter_mut().zip(results) {
             guest.fetched = Some(result);

@@ -120,7 +120,7 @@ fn print_sums(json: &Value) {
     let of = |pointer: &str| text(json, pointer);
     line("");
     line(&format!(
-        "reward      moved {} QLC, unclaimed {}, refunded {} (with carriage)",
+        "reward      moved {} QLC, unclaimed {}, refunded {}",
         qlc(&of("/totals/reward_units")),
         qlc(&of("/totals/unclaimed_units")),
         qlc(&of("/totals/refund_units"))
