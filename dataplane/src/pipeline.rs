@@ -234,39 +234,39 @@ impl Plane {
         now_ns: u64,
         plan: &mut Planned<'a>,
     ) -> Result<bool, DropReason> {
-        let found = slot.and_then(|slot| self.sessions.get(slot).map(|hot| (slot, hot)));
-        // No `ok_or(..)?` on `found`, and the delta is written in place: results as large as these
-        // would be put together and taken apart in pieces of other sizes, and wait for that.
-        match packet {
+        // No `ok_or(..)?` on what was found, and the delta is written in place: results as large as
+        // these are put together and taken apart in pieces of other sizes, and wait for that.
+        let (bytes, unknown) = match packet {
             Parsed::Done | Parsed::Echo { .. } => return Ok(false),
-            Parsed::Uplink { source, bytes, .. } => {
-                let Some((slot, hot)) = found else {
-                    return Err(DropReason::TeidUnknown);
-                };
-                let inner = parse_inner(bytes).map_err(|_| DropReason::InnerMalformed)?;
-                plan.body = whole(bytes, &inner)?;
+            Parsed::Uplink { bytes, .. } => (*bytes, DropReason::TeidUnknown),
+            Parsed::Downlink { bytes, .. } => (*bytes, DropReason::UeUnknown),
+        };
+        let Some((slot, hot)) = slot.and_then(|slot| Some((slot, self.sessions.get(slot)?))) else {
+            return Err(unknown);
+        };
+        let Ok(inner) = parse_inner(bytes) else {
+            return Err(DropReason::InnerMalformed);
+        };
+        plan.slot = slot;
+        plan.body = whole(bytes, &inner)?;
+        let direction = match packet {
+            Parsed::Uplink { source, .. } => {
                 self.check_uplink(hot, *source, &inner)?;
-                plan.slot = slot;
                 plan.to = self.neighbours.n6_peer;
-                self.judge(slot, Direction::Uplink, &inner, now_ns, &mut plan.delta)?;
+                Direction::Uplink
             }
-            Parsed::Downlink { bytes, .. } => {
-                let Some((slot, hot)) = found else {
-                    return Err(DropReason::UeUnknown);
-                };
-                let inner = parse_inner(bytes).map_err(|_| DropReason::InnerMalformed)?;
-                plan.body = whole(bytes, &inner)?;
+            Parsed::Downlink { .. } | Parsed::Done | Parsed::Echo { .. } => {
                 let length = u16::try_from(plan.body.len())
                     .ok()
                     .filter(|length| *length <= INNER_MAX)
                     .ok_or(DropReason::TooLong)?;
-                plan.slot = slot;
                 plan.head = gpdu_header(hot.downlink_teid.get(), length);
                 plan.has_head = true;
                 plan.to = hot.peer;
-                self.judge(slot, Direction::Downlink, &inner, now_ns, &mut plan.delta)?;
+                Direction::Downlink
             }
-        }
+        };
+        self.judge(slot, direction, &inner, now_ns, &mut plan.delta)?;
         self.expect(plan.slot, &plan.delta);
         Ok(true)
     }

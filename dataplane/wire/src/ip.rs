@@ -92,7 +92,9 @@ impl IpPacket<'_> {
 /// [`WireError::IpTruncated`] when the fixed header (20 or 40 bytes) is not there,
 /// [`WireError::IpVersion`], [`WireError::IpHeaderLength`], [`WireError::IpTotalLength`],
 /// [`WireError::Ipv6ExtensionLength`], [`WireError::Ipv6ChainTooLong`].
-#[inline]
+// Always: returned through memory, the result costs more than the parse (benches/SPECIFICATION.md,
+// `pipeline::uplink`).
+#[inline(always)]
 pub fn parse_ip(bytes: &[u8]) -> Result<IpPacket<'_>, WireError> {
     match bytes.first().map(|first| first >> 4) {
         Some(4) => parse_ipv4(bytes),
@@ -102,7 +104,7 @@ pub fn parse_ip(bytes: &[u8]) -> Result<IpPacket<'_>, WireError> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn parse_ipv4(bytes: &[u8]) -> Result<IpPacket<'_>, WireError> {
     let head = bytes.first_chunk::<20>().ok_or(WireError::IpTruncated)?;
     let header_len = u16::from(head[0] & 0x0f) << 2;
