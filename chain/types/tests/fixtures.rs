@@ -1,7 +1,12 @@
 //! Every encoded type has a fixture: an encoding that must not change by accident.
 //!
 //! To change a format on purpose, raise its version and run with `QLINK_UPDATE_FIXTURES=1`.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "test code; one value per type"
+)]
 
 use std::path::Path;
 

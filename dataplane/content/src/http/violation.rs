@@ -34,7 +34,7 @@ pub enum Violation {
     Unsized,
     /// A response without a request.
     Unsolicited,
-    /// More than [`QUEUE_LIMIT`] requests without response.
+    /// More than [`QUEUE_LIMIT`](super::QUEUE_LIMIT) requests without response.
     Pipelining,
     /// A chunk size that is no number, or framing that does not follow the chunk.
     Chunk,
