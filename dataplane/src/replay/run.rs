@@ -43,7 +43,7 @@ pub enum ReplayError {
         limit: usize,
     },
     /// A file is no capture, or a malformed or cut one.
-    #[error("cannot read capture {path}: {source}")]
+    #[error("cannot read capture {path}")]
     Capture {
         /// Which.
         path: PathBuf,

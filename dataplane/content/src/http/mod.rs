@@ -15,3 +15,7 @@ pub use fields::ContentRange;
 pub use parser::{BODY_LIMIT, Body, Event, Fed, Head, Nomination, Parser, Role, Side};
 pub use queue::{QUEUE_LIMIT, Queue, RequestKind};
 pub use violation::Violation;
+
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers of a test")]
+mod tests;

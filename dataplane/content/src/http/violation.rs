@@ -68,7 +68,3 @@ impl Violation {
             .find(|violation| *violation as u64 == code)
     }
 }
-
-#[cfg(test)]
-#[expect(clippy::cast_possible_truncation, reason = "small numbers of a test")]
-mod tests;
