@@ -480,7 +480,7 @@ impl History {
             let grown = growth
                 .entry((row.package, row.epoch, row.incarnation))
                 .or_insert(0);
-            *grown += row.bytes - before;
+            *grown += row.bytes.saturating_sub(before);
         }
         for path in &mut paths {
             let package = &self.model.packages[path.package];
@@ -492,7 +492,7 @@ impl History {
             let open = growth
                 .entry((path.package, path.epoch, path.incarnation))
                 .or_insert(0);
-            let grown = (*open).min(path.bytes - before);
+            let grown = (*open).min(path.bytes.saturating_sub(before));
             *open -= grown;
             path.bytes = before + grown;
         }
