@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
+use qlink_io::arena::ArenaError;
 use qlink_io::seqpacket::{SeqConn, SeqError, SeqListener};
 use qlink_io::udp::UdpPort;
 use qlink_io::wait::wait;
@@ -67,6 +68,29 @@ pub enum DataplaneError {
     /// The worker ended by a panic.
     #[error("the worker ended unexpectedly")]
     WorkerPanic,
+}
+
+impl DataplaneError {
+    /// Whether the configuration or a format is to blame: exit code 64 at the shell.
+    #[must_use]
+    pub const fn is_bad_configuration(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::ArenaPath => true,
+            Self::Arena(SetupError::NewerLayout { .. } | SetupError::OtherLimits { .. })
+            | Self::Journal(JournalError::WrongMagic { .. } | JournalError::NewerVersion { .. }) => {
+                true
+            }
+            Self::Arena(SetupError::Arena(error)) => matches!(
+                error,
+                ArenaError::WrongMagic { .. }
+                    | ArenaError::NewerVersion { .. }
+                    | ArenaError::UnknownVersion { .. }
+                    | ArenaError::SizeMismatch { .. }
+                    | ArenaError::LengthMismatch { .. }
+            ),
+            _ => false,
+        }
+    }
 }
 
 /// A port that sends through a shared borrow, because the burst being processed borrows it too.

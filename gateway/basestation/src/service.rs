@@ -30,6 +30,14 @@ pub enum RunError {
     Panicked,
 }
 
+impl RunError {
+    /// Whether the configuration is to blame: exit code 64 at the shell.
+    #[must_use]
+    pub const fn is_bad_configuration(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Key(_))
+    }
+}
+
 /// Runs a BaseStation until `stop` is set or it is told to stop; its final counters come back.
 ///
 /// # Errors

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
+use qlink_chain::ExportError;
 use qlink_client::ChainClient;
 use qlink_types::units::BlockHeight;
 
@@ -18,12 +19,13 @@ pub(crate) enum Command {
 
 /// Options of `qlink chain export`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("source").required(true)))]
 pub(crate) struct Export {
     /// A running node, for example http://127.0.0.1:7001.
-    #[arg(long, value_name = "URL", conflicts_with = "dir")]
+    #[arg(long, value_name = "URL", group = "source")]
     node: Option<String>,
     /// A node's data folder; the node must not run.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", group = "source")]
     dir: Option<PathBuf>,
     /// JSON lines, the only format there is.
     #[arg(long)]
@@ -36,7 +38,16 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
     match (&options.node, &options.dir) {
         (Some(node), None) => process::runtime()?.block_on(export_from_node(node)),
         (None, Some(dir)) => {
+            // Opening a database for reading would leave an empty folder where there was none.
+            if !dir.join("CURRENT").is_file() {
+                bail!("{} holds no chain", dir.display());
+            }
             qlink_chain::export_directory(dir, &mut std::io::stdout().lock())
+                .map_err(|error| {
+                    let bad =
+                        matches!(&error, ExportError::Format(format) if format.is_bad_format());
+                    process::judged(bad, error)
+                })
                 .with_context(|| format!("the chain in {} cannot be read", dir.display()))?;
             Ok(())
         }

@@ -49,9 +49,12 @@ pub(crate) fn start_logging() {
 /// Reports an error with its causes and chooses the exit code.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     let mut text = format!("qlink: {error}");
-    for cause in error.chain().skip(1) {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Some messages tell their cause themselves.
+        if !text.ends_with(cause.trim_end()) {
+            text.push_str(": ");
+            text.push_str(cause.trim_end());
+        }
     }
     progress(&text);
     if error.chain().any(|cause| cause.is::<BadConfiguration>()) {

@@ -129,21 +129,22 @@ async fn until(mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// Marks an error whose reason is the configuration or a format.
+pub(crate) fn judged(is_bad_configuration: bool, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    if is_bad_configuration {
+        BadConfiguration(error.into()).into()
+    } else {
+        error.into()
+    }
+}
+
 /// `qlink node`.
 pub(crate) fn node(option: &ConfigOption) -> anyhow::Result<()> {
     let config: qlink_chain::NodeConfig = config::read(&option.config)?;
     run_async(|stop| async move {
         qlink_chain::run(config, |address| announce(&address), until(stop))
             .await
-            .map_err(|error| {
-                let bad = error.is_bad_configuration();
-                let error = anyhow::Error::from(error);
-                if bad {
-                    BadConfiguration(error).into()
-                } else {
-                    error
-                }
-            })
+            .map_err(|error| judged(error.is_bad_configuration(), error))
     })
 }
 
@@ -153,15 +154,7 @@ pub(crate) fn gateway(option: &ConfigOption) -> anyhow::Result<()> {
     run_async(|stop| async move {
         qlink_gateway::run(config, |address| announce(&address), stop)
             .await
-            .map_err(|error| {
-                let bad = error.is_bad_configuration();
-                let error = anyhow::Error::from(error);
-                if bad {
-                    BadConfiguration(error).into()
-                } else {
-                    error
-                }
-            })
+            .map_err(|error| judged(error.is_bad_configuration(), error))
     })
 }
 
@@ -169,8 +162,8 @@ pub(crate) fn gateway(option: &ConfigOption) -> anyhow::Result<()> {
 pub(crate) fn dataplane(option: &ConfigOption) -> anyhow::Result<()> {
     let config: qlink_dataplane::DataplaneConfig = config::read(&option.config)?;
     let stop = stop_flag()?;
-    qlink_dataplane::run(&config, |info| announce(&info.n3), &stop)?;
-    Ok(())
+    qlink_dataplane::run(&config, |info| announce(&info.n3), &stop)
+        .map_err(|error| judged(error.is_bad_configuration(), error))
 }
 
 /// `qlink basestation`.
@@ -183,7 +176,8 @@ pub(crate) fn basestation(option: &ConfigOption) -> anyhow::Result<()> {
         Some(file) => Box::new(SimTap::new(file)?),
     };
     announce(&config.radio);
-    let count = qlink_basestation::run(&config, api, tap, &stop)?;
+    let count = qlink_basestation::run(&config, api, tap, &stop)
+        .map_err(|error| judged(error.is_bad_configuration(), error))?;
     tracing::info!(?count, "BaseStation has ended");
     Ok(())
 }
@@ -192,7 +186,9 @@ pub(crate) fn basestation(option: &ConfigOption) -> anyhow::Result<()> {
 pub(crate) fn opsim(option: &ConfigOption) -> anyhow::Result<()> {
     let config: opsim::Config = config::read(&option.config)?;
     run_async(|stop| async move {
-        Ok(opsim::run(config, |address| announce(&address), until(stop)).await?)
+        opsim::run(config, |address| announce(&address), until(stop))
+            .await
+            .map_err(|error| judged(error.is_bad_configuration(), error))
     })
 }
 

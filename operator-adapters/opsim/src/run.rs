@@ -67,6 +67,20 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// Whether the configuration or a format is to blame: exit code 64 at the shell.
+    #[must_use]
+    pub const fn is_bad_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Key(_)
+                | Self::Format { .. }
+                | Self::CallbackUrl { .. }
+                | Self::Journal(JournalError::NewerVersion { .. })
+        )
+    }
+}
+
 /// Runs the simulated operator until `shutdown` resolves; `ready` gets the bound address.
 ///
 /// # Errors
