@@ -90,7 +90,8 @@ fn guide(network: &Network) -> Vec<String> {
         r#"Qlink development network: API {api}, console {api}/console, node {node}, folder {folder}
 The treasury is development money of this chain only. Stop with Ctrl-C.
 
-# 0. names used below (needs curl, jq, b3sum or `qlink content hash`)
+# 0. names used below (needs curl, jq, and `qlink` on the path); `final` waits until a transaction is final
+final() {{ TX=$(jq -r .transaction); for TRY in $(seq 100); do STATE=$(curl -sS $API/v1/transactions/$TX | jq -c '{{state,status}}'); case $STATE in *final*) break;; esac; sleep 0.1; done; echo "$TX $STATE"; }}
 API={api}; KEYS={folder}/keys; PROVIDER={provider}; WALLET={wallet}; GATEWAY={gateway}
 head -c 1000000 /dev/urandom > film.bin
 CONTENT=$(qlink content hash film.bin | jq -r .content)
@@ -99,13 +100,13 @@ SIZE=$(stat -c %s film.bin)
 # 1. register the film: upload, quote, sign, submit
 curl -sS -T film.bin -H 'content-type: application/octet-stream' $API/v1/contents/$CONTENT/bytes
 QUOTE=$(curl -sS $API/v1/contents/quote -H 'content-type: application/json' -d "{{\"account\":\"$PROVIDER\",\"content\":\"$CONTENT\"}}")
-echo "$QUOTE" | jq -r .unsigned_transaction | qlink tx sign --key $KEYS/provider | curl -sS $API/v1/contents -H 'content-type: application/json' -d @-
+echo "$QUOTE" | jq -r .unsigned_transaction | qlink tx sign --key $KEYS/provider | curl -sS $API/v1/contents -H 'content-type: application/json' -d @- | final
 
 # 2. buy a package for ten views, 1 QLC reward
 TERMS="{{\"scope\":{{\"kind\":\"contents\",\"contents\":[\"$CONTENT\"]}},\"bytes\":\"$((SIZE*10))\",\"reward\":\"100000000\",\"carriage\":{{\"operator\":\"5000\",\"basestation\":\"3000\",\"gateway\":\"2000\"}},\"valid_from\":\"0\",\"valid_until\":\"{until}\",\"audience\":{{\"kind\":\"open\"}},\"viewer_cap\":\"$SIZE\",\"repeat\":\"charge_user\",\"gateways\":[\"$GATEWAY\"]}}"
 QUOTE=$(curl -sS $API/v1/packages/quote -H 'content-type: application/json' -d "{{\"account\":\"$PROVIDER\",\"terms\":$TERMS}}")
 PACKAGE=$(echo "$QUOTE" | jq -r .package)
-echo "$QUOTE" | jq -r .unsigned_transaction | qlink tx sign --key $KEYS/provider | curl -sS $API/v1/packages -H 'content-type: application/json' -d @-
+echo "$QUOTE" | jq -r .unsigned_transaction | qlink tx sign --key $KEYS/provider | curl -sS $API/v1/packages -H 'content-type: application/json' -d @- | final
 
 # 3. open a session: the viewer accepts, the BaseStation asks
 ACCEPT=$(qlink tx accept --key $KEYS/wallet --package $PACKAGE --gateway $GATEWAY --chain {chain})
@@ -120,17 +121,21 @@ qlink sim call {viewers} "{{\"op\":\"fetch\",\"script\":{{\"viewer\":\"$UE\",\"o
 # 5. watch
 curl -sS $API/v1/sessions/$SESSION | jq .reasons
 curl -sS $API/v1/packages/$PACKAGE/ratio | jq -r .equation
-curl -sSN $API/v1/events/stream | head -n 20
+timeout 2 curl -sSN $API/v1/events/stream | head -n 20
 
 # 6. end the session and claim the reward
 qlink sim call {station} "{{\"op\":\"close\",\"session\":\"$SESSION\"}}" > /dev/null
+for TRY in $(seq 100); do [ "$(curl -sS $API/v1/packages/$PACKAGE | jq -r .used_bytes)" = "$SIZE" ] && break; sleep 0.1; done
 VIEWER=$(qlink tx viewer --key $KEYS/wallet --package $PACKAGE | jq -r .viewer)
 QUOTE=$(curl -sS $API/v1/claims/quote -H 'content-type: application/json' -d "{{\"package\":\"$PACKAGE\",\"viewer\":\"$VIEWER\",\"to\":\"$WALLET\"}}")
-echo "$QUOTE" | jq -r .unsigned_transaction | qlink tx sign --key $KEYS/wallet --viewer-of $PACKAGE | curl -sS $API/v1/claims -H 'content-type: application/json' -d @-
+echo "$QUOTE" | jq -r .unsigned_transaction | qlink tx sign --key $KEYS/wallet --viewer-of $PACKAGE | curl -sS $API/v1/claims -H 'content-type: application/json' -d @- | final
 
 # 7. close the package; what is left returns to the provider
 QUOTE=$(curl -sS $API/v1/packages/$PACKAGE/close/quote -H 'content-type: application/json' -d "{{\"account\":\"$PROVIDER\"}}")
-echo "$QUOTE" | jq -r .unsigned_transaction | qlink tx sign --key $KEYS/provider | curl -sS $API/v1/packages/$PACKAGE/close -H 'content-type: application/json' -d @-
+echo "$QUOTE" | jq -r .unsigned_transaction | qlink tx sign --key $KEYS/provider | curl -sS $API/v1/packages/$PACKAGE/close -H 'content-type: application/json' -d @- | final
+for TRY in $(seq 100); do [ "$(curl -sS $API/v1/packages/$PACKAGE | jq -r .state)" = closed ] && break; sleep 0.1; done
+curl -sS $API/v1/packages/$PACKAGE | jq -c '{{state,used_bytes,moved,refund}}'
+curl -sS $API/v1/accounts/$WALLET | jq -c .
 "#,
         node = network.node.base(),
         chain = network.chain,
