@@ -82,6 +82,8 @@ impl WorkerHandle {
 pub(crate) struct Control {
     pub(crate) association: Association,
     pub(crate) slots: BTreeMap<SessionId, SessionSlot>,
+    /// Final counters of sessions that the worker has ended and whose delete is not durable yet.
+    pub(crate) ended: BTreeMap<SessionId, SessionUsage>,
     pub(crate) copies: BTreeMap<ContentId, Copy>,
     pub(crate) allocator: TeidAllocator,
     pub(crate) journal: Journal,
@@ -216,8 +218,13 @@ impl Control {
             return self.deleted_before(session).ok_or(refusal);
         }
         let slot = self.slot(session)?;
-        let usage = self.worker.run(Command::Delete { slot })?;
+        let usage = match self.ended.get(&session) {
+            Some(usage) => usage.clone(),
+            None => self.worker.run(Command::Delete { slot })?,
+        };
+        self.ended.insert(session, usage.clone());
         self.make_durable(&request)?;
+        self.ended.remove(&session);
         self.association.apply(&request);
         self.slots.remove(&session);
         self.allocator.release(slot, now_ns);
@@ -276,3 +283,7 @@ pub(crate) fn copies_of(
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

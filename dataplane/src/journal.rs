@@ -93,6 +93,16 @@ impl Journal {
         Ok((journal, requests))
     }
 
+    /// A journal that cannot be written.
+    #[cfg(test)]
+    pub(crate) fn unwritable(path: &Path) -> Self {
+        Self {
+            file: File::open(path).unwrap(),
+            length: HEADER_BYTES as u64,
+            broken: false,
+        }
+    }
+
     /// Replaces the journal at `path` by the requests that lead to `state`.
     ///
     /// # Errors

@@ -134,6 +134,7 @@ pub fn run(
     let mut control = Control {
         association: start.association,
         slots: start.slots,
+        ended: BTreeMap::new(),
         copies: start.copies,
         allocator: start.allocator,
         journal: start.journal,
@@ -223,6 +224,7 @@ impl Start {
                     let resumed = self.plane.resume(slot, rules, copies, recovered);
                     self.settled(rules, slot, resumed);
                 }
+                _ if self.finish_delete(rules, recovered, now_ns) => {}
                 _ => fresh.push(rules),
             }
         }
@@ -263,6 +265,26 @@ impl Start {
                 self.allocator.release(slot, now_ns);
             }
         }
+    }
+
+    /// A session that the worker closed before the process died is deleted: its counters stand in
+    /// the arena for the gateway, which had no answer and asks again.
+    fn finish_delete(&mut self, rules: &SessionRules, recovered: &Recovered, now_ns: u64) -> bool {
+        let closed = recovered.sessions.iter().find(|(_, identity)| {
+            identity.state == SessionState::Closed
+                && identity.session == rules.session
+                && Some(identity.teid) == rules.teid
+        });
+        let Some((slot, _)) = closed else {
+            return false;
+        };
+        let session = rules.session;
+        self.association.apply(&Request::Delete { session });
+        if self.allocator.claim(*slot) {
+            self.allocator.release(*slot, now_ns);
+        }
+        tracing::info!(%session, "a delete that a kill cut short is finished");
+        true
     }
 
     fn settled(&mut self, rules: &SessionRules, slot: SessionSlot, result: Result<(), Refusal>) {
@@ -329,7 +351,7 @@ fn work(
     Ok(())
 }
 
-fn apply(plane: &mut Plane, command: Command) -> Result<SessionUsage, Refusal> {
+pub(crate) fn apply(plane: &mut Plane, command: Command) -> Result<SessionUsage, Refusal> {
     match command {
         Command::Establish {
             slot,

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use qlink_dataplane::{DataplaneConfig, DataplaneError, metrics_text, run};
 use qlink_io::seqpacket::SeqConn;
-use qlink_meter::ArenaReader;
+use qlink_meter::{ArenaReader, ArenaSetup, CounterArena, TeidAllocator};
 use qlink_pfcp::{
     Answer, Cause, ContentBinding, DataPlaneInfo, DownlinkPath, Payer, Request, SessionChanges,
     SessionRules, SessionUsage, Sponsor, decode_answer, encode_request,
@@ -25,7 +25,7 @@ use qlink_pfcp::{
 use qlink_types::codec::Text;
 use qlink_types::ids::{ContentId, PackageId, SessionId, Teid, ViewerKey};
 use qlink_types::package::RepeatPolicy;
-use qlink_types::units::{Bytes, PackageEpoch};
+use qlink_types::units::{Bytes, Incarnation, PackageEpoch};
 use qlink_wire::build::udp_packet;
 use qlink_wire::{gpdu_header, parse_gtpu};
 
@@ -377,5 +377,48 @@ fn a_second_data_plane_on_the_same_files_is_refused() {
         "{second:?}"
     );
     assert_eq!(std::fs::read(&network.config.journal).unwrap(), journal);
+    running.stop();
+}
+
+#[test]
+fn a_delete_that_a_kill_cut_short_keeps_its_counters() {
+    let network = Network::new();
+    let mut running = network.start();
+    let (_, binding) = network.film();
+    running.ask(&Request::BindContent {
+        binding: binding.clone(),
+    });
+    let mut rules = network.rules(1);
+    rules.sponsor = Some(Sponsor {
+        package: PackageId::new([2; 16]),
+        package_epoch: PackageEpoch::ZERO,
+        viewer: ViewerKey::ZERO,
+        contents: vec![binding.content].try_into().unwrap(),
+        origins: Vec::new().try_into().unwrap(),
+        limit: binding.size,
+        repeat: RepeatPolicy::Free,
+    });
+    let teid = running.establish(rules.clone());
+    network.uplink(&running, teid, 100);
+    eventually(&network.config.arena, rules.session, |usage| {
+        usage.uplink.packets == 1
+    });
+    running.stop();
+    // The worker closed the session, and the process died before the journal knew.
+    let setup = ArenaSetup {
+        layout: network.config.validate().unwrap().layout(),
+        incarnation: Incarnation::new(1),
+    };
+    let (mut arena, _) = CounterArena::open(&network.config.arena, setup).unwrap();
+    arena.close_session(TeidAllocator::slot_of(teid));
+    drop(arena);
+
+    let mut running = network.start();
+    let usage = running.delete(rules.session);
+
+    assert_eq!(usage.uplink.network_bytes, Bytes::new(128));
+    assert_eq!(usage.classes.user_charged, Bytes::new(100));
+    assert_eq!(usage.contents.len(), 1);
+    assert_eq!(running.delete(rules.session), usage);
     running.stop();
 }
