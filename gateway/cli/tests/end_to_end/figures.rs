@@ -1,8 +1,10 @@
 //! The figures of the acceptance example, and of packages that divide badly.
 
+use std::time::{Duration, Instant};
+
 use crate::rates::{Settled, rate_again};
 use crate::report::{Count, Report};
-use crate::run::{Demo, film};
+use crate::run::{Demo, Running, film};
 
 /// What holds in every undisturbed run, and the figures of the blocks rated again.
 pub(crate) fn assert_exact(demo: &Demo) -> Settled {
@@ -228,4 +230,28 @@ fn a_loss_of_ten_per_cent_changes_no_figure() {
     for viewer in &demo.report.viewers {
         assert!(viewer.retransmit_bytes.0 > 50_000, "{viewer:?}");
     }
+}
+
+#[test]
+fn a_held_demo_prints_its_object_first_and_ends_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("film"), film(200_000, "held")).unwrap();
+    let arguments = ["--viewers", "1", "--cheaters", "0", "--content", "film"];
+    let mut running = Running::start(
+        folder.path(),
+        &[&["demo", "--json", "--hold"], &arguments[..]].concat(),
+    );
+
+    let started = Instant::now();
+    let mut out = String::new();
+    while !out.ends_with('\n') {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+        out = std::fs::read_to_string(folder.path().join("out")).unwrap();
+    }
+
+    serde_json::from_str::<Report>(&out).unwrap();
+    assert_eq!(running.stop(), 0);
+    let all = std::fs::read_to_string(folder.path().join("out")).unwrap();
+    assert_eq!(all, out, "exactly one object");
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::run::qlink;
+use crate::run::{Demo, film, qlink};
 
 /// A package as its purchase states it, and what its records have moved.
 #[derive(Debug, Default)]
@@ -45,6 +45,11 @@ pub(crate) struct Settled {
 
 /// Rates every record in the data folder of a node that has ended; packages by id.
 pub(crate) fn rate_again(node: &Path) -> BTreeMap<String, Package> {
+    rate_blocks(&export(node))
+}
+
+/// The blocks in the data folder of a node that has ended, one a line.
+pub(crate) fn export(node: &Path) -> String {
     let directory = node.to_str().unwrap();
     let out = qlink()
         .args(["chain", "export", "--json", "--dir", directory])
@@ -52,11 +57,10 @@ pub(crate) fn rate_again(node: &Path) -> BTreeMap<String, Package> {
         .output()
         .unwrap();
     assert!(out.status.success());
-    rate_blocks(&String::from_utf8(out.stdout).unwrap())
+    String::from_utf8(out.stdout).unwrap()
 }
 
-/// Rates every record in exported blocks.
-pub(crate) fn rate_blocks(export: &str) -> BTreeMap<String, Package> {
+fn rate_blocks(export: &str) -> BTreeMap<String, Package> {
     let mut packages = BTreeMap::new();
     for (height, line) in export.lines().enumerate() {
         let block: Value = serde_json::from_str(line).unwrap();
@@ -229,4 +233,21 @@ fn text(value: &Value) -> String {
 
 fn small(number: u128) -> u64 {
     u64::try_from(number).unwrap()
+}
+
+/// One unit more in one record of real blocks must not go unnoticed.
+#[test]
+fn a_record_of_one_unit_more_is_noticed() {
+    let film = film(200_000, "tampered");
+    let demo = Demo::play(Some(&film), &["--viewers", "1", "--cheaters", "0"]);
+    let sound = export(&demo.path("network/node"));
+    let units = format!(r#""units":"{}""#, demo.report.totals.reward_units.0);
+    let more = format!(r#""units":"{}""#, demo.report.totals.reward_units.0 + 1);
+    let record = format!(r#"{units},"lease""#);
+    assert!(sound.contains(&record));
+
+    let tampered = sound.replace(&record, &format!(r#"{more},"lease""#));
+
+    rate_blocks(&sound);
+    assert!(std::panic::catch_unwind(|| rate_blocks(&tampered)).is_err());
 }
