@@ -118,6 +118,14 @@ pub enum OpenRefusal {
     /// The gateway holds no verified copy.
     #[error("this gateway holds no verified copy of a content of {0}; upload it first")]
     ContentNotHere(PackageId),
+    /// The acceptance has opened another session.
+    #[error("the {what} has opened session {session} already; sign a new one for each session")]
+    AcceptanceUsed {
+        /// Which.
+        what: &'static str,
+        /// The session.
+        session: SessionId,
+    },
     /// The peer address is not one.
     #[error("peer '{0}' is not an address 'ip:port'")]
     BadPeer(String),
@@ -148,6 +156,7 @@ impl OpenRefusal {
             Self::ViewerCapReached { .. } => "viewer_cap_exceeded",
             Self::WrongScope { .. } => "wrong_scope",
             Self::ContentNotHere(_) => "content_not_here",
+            Self::AcceptanceUsed { .. } => "acceptance_used",
             Self::BadPeer(_) => "bad_peer",
             Self::NoAddress(_) => "no_address",
         }
@@ -174,6 +183,8 @@ pub(crate) struct Facts {
     pub basestation: Option<PartyAnswer>,
     /// The package named by the viewer's acceptance.
     pub sponsor: Option<PackageAnswer>,
+    /// Bytes that all gateways have settled for this viewer of the sponsor's package.
+    pub viewer_settled: Bytes,
     /// Sizes of the sponsor's contents summed; `None` when one is not here.
     pub sponsor_size: Option<Bytes>,
     /// The package named as personal payer.
@@ -321,6 +332,7 @@ pub(crate) fn admit(
         sponsor,
         personal,
         usage: SessionUsage::default(),
+        stated: Bytes::ZERO,
         viewer_receipt: None,
         basestation_receipt: None,
         request: Domain::SessionOpen.hash(&request.open.to_bytes()),
@@ -335,6 +347,7 @@ fn sponsor_leg(
 ) -> Result<Leg, OpenRefusal> {
     let (package, viewer) = (signed.acceptance.package, signed.acceptance.viewer);
     let answer = usable(place, package, facts.sponsor.as_ref(), viewer, facts.now)?;
+    still_running(answer, commitments)?;
     if matches!(answer.terms.scope, Scope::Any) {
         return Err(OpenRefusal::WrongScope {
             package,
@@ -345,9 +358,8 @@ fn sponsor_leg(
         .sponsor_size
         .ok_or(OpenRefusal::ContentNotHere(package))?;
     let cap = answer.ledger.viewer_cap;
-    let allowed = cap
-        .saturating_sub(commitments.of_viewer(&package, &viewer))
-        .min(size);
+    let own = commitments.of_viewer(&package, &viewer);
+    let allowed = cap.saturating_sub(own.max(facts.viewer_settled)).min(size);
     if allowed.is_zero() {
         return Err(OpenRefusal::ViewerCapReached {
             package,
@@ -374,6 +386,7 @@ fn personal_leg(
 ) -> Result<Leg, OpenRefusal> {
     let (package, viewer) = (signed.acceptance.package, signed.acceptance.viewer);
     let answer = usable(place, package, facts.personal.as_ref(), viewer, facts.now)?;
+    still_running(answer, commitments)?;
     if !matches!(answer.terms.scope, Scope::Any) {
         return Err(OpenRefusal::WrongScope {
             package,
@@ -434,6 +447,17 @@ fn usable<'a>(
         return Err(OpenRefusal::ViewerNotInAudience { package, viewer });
     }
     Ok(answer)
+}
+
+/// Refuses terms that ended here after the caller had read them on the chain.
+fn still_running(answer: &PackageAnswer, commitments: &Commitments<'_>) -> Result<(), OpenRefusal> {
+    if commitments.has_ended(&answer.package, answer.ledger.package_epoch) {
+        return Err(OpenRefusal::PackageNotOpen {
+            package: answer.package,
+            state: "ending these terms; try again in a second",
+        });
+    }
+    Ok(())
 }
 
 /// Bytes of the running terms that nobody has used or reserved: ours by our own rows, those of

@@ -101,7 +101,11 @@ impl Copies {
     /// When it cannot be made.
     pub(crate) fn begin(&self, name: &str) -> io::Result<Upload> {
         let path = self.folder.join(format!("{name}.part"));
-        let file = fs::File::create(&path)?;
+        // Two uploads never share a file: one could change the other's bytes after their check.
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
         Ok(Upload {
             path,
             file,

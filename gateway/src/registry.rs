@@ -1,7 +1,11 @@
 //! All sessions of this gateway: open ones in memory, every change durable before it is told.
 //!
 //! ```text
-//! Sessions column:  's' session id -> session row         'p' path key -> bytes of closed sessions
+//! Sessions column:
+//!   's' session id -> session row
+//!   'p' path key -> paid and proven bytes of closed sessions
+//!   'd' path key -> status with which the ledger refused the viewer's record
+//!   'a' acceptance hash -> the one session that it opened
 //! ```
 //!
 //! Closing a session moves its bytes into the path rows in the same write, so no byte is in both or
@@ -13,7 +17,9 @@ use std::sync::Arc;
 
 use qlink_store::{Column, Entry, KvStore, StoreError, Sync, WriteBatch};
 use qlink_types::codec::{Decode as _, DecodeError, Encode as _};
-use qlink_types::ids::{PackageId, SessionId, ViewerKey};
+use qlink_types::ids::{Hash32, PackageId, SessionId, ViewerKey};
+use qlink_types::outcome::Status;
+use qlink_types::record::RatioKey;
 use qlink_types::units::{Bytes, PackageEpoch};
 
 use crate::session::{Session, Stage};
@@ -21,6 +27,8 @@ use crate::tally::{PathKey, Paths};
 
 const SESSION: u8 = b's';
 const PATH: u8 = b'p';
+const DEAD: u8 = b'd';
+const ACCEPTANCE: u8 = b'a';
 
 /// Rows read at a time while starting.
 const PAGE: usize = 1024;
@@ -34,6 +42,9 @@ pub enum RegistryError {
     /// A row is damaged.
     #[error("a session row cannot be read")]
     Row(#[from] DecodeError),
+    /// A closed session never opens again.
+    #[error("session {0} is closed")]
+    Closed(SessionId),
 }
 
 /// Range of subscriber addresses: `base` and the `count - 1` that follow.
@@ -53,7 +64,10 @@ pub(crate) struct Registry {
     open: BTreeMap<SessionId, Session>,
     addresses: BTreeSet<Ipv4Addr>,
     closed: Paths,
+    proven: Paths,
     sent: Paths,
+    dead: BTreeMap<PathKey, Status>,
+    ended: BTreeMap<PackageId, PackageEpoch>,
 }
 
 impl Registry {
@@ -69,7 +83,10 @@ impl Registry {
             open: BTreeMap::new(),
             addresses: BTreeSet::new(),
             closed: Paths::new(),
+            proven: Paths::new(),
             sent: Paths::new(),
+            dead: BTreeMap::new(),
+            ended: BTreeMap::new(),
         };
         for value in registry.rows(SESSION)? {
             let session = Session::from_bytes(&value.1)?;
@@ -80,7 +97,13 @@ impl Registry {
         }
         for (key, value) in registry.rows(PATH)? {
             let path = PathKey::from_bytes(key.get(1..).unwrap_or_default())?;
-            registry.closed.insert(path, Bytes::from_bytes(&value)?);
+            let (paid, proven) = <(Bytes, Bytes)>::from_bytes(&value)?;
+            registry.closed.insert(path, paid);
+            registry.proven.insert(path, proven);
+        }
+        for (key, value) in registry.rows(DEAD)? {
+            let path = PathKey::from_bytes(key.get(1..).unwrap_or_default())?;
+            registry.dead.insert(path, Status::from_bytes(&value)?);
         }
         Ok(registry)
     }
@@ -154,6 +177,9 @@ impl Registry {
     ///
     /// [`RegistryError::Store`]; nothing has changed then.
     pub(crate) fn keep(&mut self, session: Session) -> Result<(), RegistryError> {
+        if session.stage == Stage::Closed {
+            return Err(RegistryError::Closed(session.session));
+        }
         let mut batch = WriteBatch::new();
         batch.put(
             Column::Sessions,
@@ -163,6 +189,96 @@ impl Registry {
         self.store.write(batch, Sync::Durable)?;
         self.addresses.insert(session.ue.0);
         self.open.insert(session.session, session);
+        Ok(())
+    }
+
+    /// Changes a session that is not closed; false, and nothing happens, when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`]; nothing has changed then.
+    pub(crate) fn update_open(
+        &mut self,
+        id: &SessionId,
+        change: impl FnOnce(&mut Session) -> Result<(), DecodeError>,
+    ) -> Result<bool, RegistryError> {
+        let Some(mut session) = self.open.get(id).cloned() else {
+            return Ok(false);
+        };
+        change(&mut session)?;
+        self.keep(session)?;
+        Ok(true)
+    }
+
+    /// The session that an acceptance has opened, if any.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when the row cannot be read.
+    pub(crate) fn accepted(&self, acceptance: &Hash32) -> Result<Option<SessionId>, RegistryError> {
+        match self
+            .store
+            .get(Column::Sessions, &acceptance_key(acceptance))?
+        {
+            Some(value) => Ok(Some(SessionId::from_bytes(&value)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps a new session and the acceptances that it uses up, in one write.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Store`]; nothing has changed then.
+    pub(crate) fn begin(
+        &mut self,
+        session: Session,
+        acceptances: &[Hash32],
+    ) -> Result<(), RegistryError> {
+        let mut batch = WriteBatch::new();
+        for hash in acceptances {
+            batch.put(
+                Column::Sessions,
+                acceptance_key(hash),
+                session.session.to_bytes(),
+            );
+        }
+        batch.put(
+            Column::Sessions,
+            session_key(&session.session),
+            session.to_bytes(),
+        );
+        self.store.write(batch, Sync::Durable)?;
+        self.addresses.insert(session.ue.0);
+        self.open.insert(session.session, session);
+        Ok(())
+    }
+
+    /// Notes that terms have ended: no session is admitted under them any more.
+    pub(crate) fn end(&mut self, package: PackageId, package_epoch: PackageEpoch) {
+        let ended = self.ended.entry(package).or_default();
+        *ended = (*ended).max(package_epoch);
+    }
+
+    /// Leaves a viewer's paths of some terms out of every further batch, because the ledger refused
+    /// its record: one refused record must not hold up the others.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Store`]; nothing has changed then.
+    pub(crate) fn refuse(&mut self, key: &RatioKey, status: Status) -> Result<(), RegistryError> {
+        let paths: Vec<PathKey> = self
+            .totals()
+            .into_keys()
+            .filter(|path| path.ratio(key.gateway) == *key)
+            .collect();
+        let mut batch = WriteBatch::new();
+        for path in &paths {
+            batch.put(Column::Sessions, row_key(DEAD, path), status.to_bytes());
+        }
+        self.store.write(batch, Sync::Durable)?;
+        self.dead
+            .extend(paths.into_iter().map(|path| (path, status)));
         Ok(())
     }
 
@@ -198,21 +314,30 @@ impl Registry {
     ///
     /// [`RegistryError::Store`]; nothing has changed then.
     pub(crate) fn close(&mut self, session: &Session) -> Result<(), RegistryError> {
-        let mut added = Paths::new();
-        session.add_paths(&mut added);
+        let mut paid = Paths::new();
+        let mut proven = Paths::new();
+        session.add_paths(&mut paid);
+        session.add_proven_paths(&mut proven);
         let mut batch = WriteBatch::new();
         batch.put(
             Column::Sessions,
             session_key(&session.session),
             session.to_bytes(),
         );
-        for (path, bytes) in &mut added {
-            let before = self.closed.get(path).copied().unwrap_or_default();
-            *bytes = Bytes::new(bytes.get().saturating_add(before.get()));
-            batch.put(Column::Sessions, path_key(path), bytes.to_bytes());
+        for (path, bytes) in &mut proven {
+            *bytes = sum(*bytes, self.proven.get(path));
+            let own = paid.get(path).copied().unwrap_or_default();
+            let total = sum(own, self.closed.get(path));
+            paid.insert(*path, total);
+            batch.put(
+                Column::Sessions,
+                row_key(PATH, path),
+                (total, *bytes).to_bytes(),
+            );
         }
         self.store.write(batch, Sync::Durable)?;
-        self.closed.append(&mut added);
+        self.closed.append(&mut paid);
+        self.proven.append(&mut proven);
         self.open.remove(&session.session);
         self.addresses.remove(&session.ue.0);
         Ok(())
@@ -225,6 +350,7 @@ impl Registry {
         for session in self.open.values() {
             session.add_paths(&mut totals);
         }
+        totals.retain(|path, _| !self.dead.contains_key(path));
         totals
     }
 
@@ -250,7 +376,7 @@ impl Commitments<'_> {
     /// Bytes of a package's terms that sessions here have used or reserved.
     #[must_use]
     pub(crate) fn of_package(&self, package: &PackageId, package_epoch: PackageEpoch) -> Bytes {
-        let closed = self.sum_of(&self.registry.closed, |path| {
+        let closed = self.sum_of(&self.registry.proven, |path| {
             path.package == *package && path.package_epoch == package_epoch
         });
         self.registry.open.values().fold(closed, |sum, session| {
@@ -264,7 +390,7 @@ impl Commitments<'_> {
     /// Bytes of a package that a viewer has used or reserved here, under all terms.
     #[must_use]
     pub(crate) fn of_viewer(&self, package: &PackageId, viewer: &ViewerKey) -> Bytes {
-        let closed = self.sum_of(&self.registry.closed, |path| {
+        let closed = self.sum_of(&self.registry.proven, |path| {
             path.package == *package && path.viewer == *viewer
         });
         let legs = self
@@ -301,6 +427,15 @@ impl Commitments<'_> {
         })
     }
 
+    /// Whether terms have ended here already, whatever the caller has read on the chain.
+    #[must_use]
+    pub(crate) fn has_ended(&self, package: &PackageId, package_epoch: PackageEpoch) -> bool {
+        self.registry
+            .ended
+            .get(package)
+            .is_some_and(|ended| package_epoch <= *ended)
+    }
+
     /// A subscriber address that no open session has.
     ///
     /// # Errors
@@ -323,8 +458,26 @@ fn session_key(id: &SessionId) -> Vec<u8> {
     key
 }
 
-fn path_key(path: &PathKey) -> Vec<u8> {
-    let mut key = vec![PATH];
+fn row_key(kind: u8, path: &PathKey) -> Vec<u8> {
+    let mut key = vec![kind];
     path.encode(&mut key);
     key
 }
+
+fn acceptance_key(hash: &Hash32) -> Vec<u8> {
+    let mut key = vec![ACCEPTANCE];
+    hash.encode(&mut key);
+    key
+}
+
+fn sum(bytes: Bytes, more: Option<&Bytes>) -> Bytes {
+    Bytes::new(
+        bytes
+            .get()
+            .saturating_add(more.copied().unwrap_or_default().get()),
+    )
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

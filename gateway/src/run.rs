@@ -132,6 +132,11 @@ pub async fn run(
     server.metrics().register(&registry)?;
     let http = HttpMetrics::register(&registry, "gateway")?;
     let routes = http.measure(router(Arc::clone(&service), registry));
+    let resolving = Arc::clone(&service);
+    let resolved = tokio::task::spawn_blocking(move || resolving.resolve_opening()).await;
+    if let Ok(Err(error)) = resolved {
+        tracing::warn!(%error, "half-open sessions stay reserved until the next start");
+    }
     ready(server.local_addr());
 
     let settling = tokio::spawn(settlement.run(stop.clone()));

@@ -1,5 +1,6 @@
 //! What the gateway does with sessions: open, read, close. Holds everything that requests share.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,14 +14,16 @@ use qlink_pfcp::{
 };
 use qlink_store::KvStore;
 use qlink_types::codec::{List, Text};
-use qlink_types::ids::{GatewayId, OperatorId, SessionId};
+use qlink_types::ids::{GatewayId, Hash32, OperatorId, SessionId};
 use qlink_types::package::{PackageTerms, RepeatPolicy, Scope};
 use qlink_types::receipt::{Receipt, ReceiptSigner, SignedReceipt};
 use qlink_types::signature::{ChainId, SecretKey};
 use qlink_types::transaction::Party;
 use qlink_types::units::{Bytes, TimeMs};
 
-use crate::admission::{Facts, OpenRefusal, Place, admit, check_request, session_id};
+use crate::admission::{
+    Facts, OpenRefusal, Place, acceptance_hash, admit, check_request, session_id,
+};
 use crate::config::GatewayConfig;
 use crate::copies::Copies;
 use crate::link::{Link, LinkError};
@@ -33,6 +36,9 @@ use crate::usage::Counters;
 /// finality may stand against (chosen: two seconds, ten blocks of the default interval).
 const SETTLING_WAITS: usize = 40;
 const SETTLING_PAUSE: Duration = Duration::from_millis(50);
+
+/// Code of a data plane that does not answer: whether a request took effect is unknown.
+const UNREACHABLE: &str = "dataplane_unavailable";
 
 /// Why the gateway did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +77,7 @@ pub enum ServiceError {
 impl From<LinkError> for ServiceError {
     fn from(error: LinkError) -> Self {
         Self::DataPlane {
-            code: "dataplane_unavailable",
+            code: UNREACHABLE,
             detail: error.to_string(),
         }
     }
@@ -237,12 +243,24 @@ impl Service {
             Some(signed) => self.node.package(&signed.acceptance.package).await?,
             None => None,
         };
+        let viewer_settled = match &request.acceptance {
+            Some(signed) => {
+                let acceptance = &signed.acceptance;
+                let row = self
+                    .node
+                    .viewer(&acceptance.package, &acceptance.viewer)
+                    .await?;
+                row.map(|row| row.bytes).unwrap_or_default()
+            }
+            None => Bytes::ZERO,
+        };
         let sponsor_size = sponsor
             .as_ref()
             .and_then(|answer| self.size_here(&answer.terms));
         Ok(Facts {
             basestation,
             sponsor,
+            viewer_settled,
             sponsor_size,
             personal,
             now: now(),
@@ -268,25 +286,50 @@ impl Service {
     ) -> Result<Session, ServiceError> {
         let place = self.place()?;
         let peer = check_request(&place, request, facts)?;
-        let mut registry = self.registry();
-        // Two copies of one request may come at the same time; the second finds the first's row.
-        let session = match registry.session(&session_id(request))? {
-            Some(session) if session.stage != Stage::Opening => return Ok(session),
-            Some(session) => session,
-            None => {
-                let session = admit(&place, request, facts, peer, &registry.commitments())?;
-                registry.keep(session.clone())?;
-                session
+        let id = session_id(request);
+        let session = {
+            let mut registry = self.registry();
+            // Two copies of one request may come at the same time: the second finds the first's row.
+            match registry.session(&id)? {
+                Some(session) if session.stage != Stage::Opening => return Ok(session),
+                Some(session) => session,
+                None => {
+                    let used = check_unused(&registry, request)?;
+                    let session = admit(&place, request, facts, peer, &registry.commitments())?;
+                    registry.begin(session.clone(), &used)?;
+                    session
+                }
             }
         };
+        // The data plane is asked without the lock: a slow one must not hold up anybody else.
         match self.establish(&session, facts.sponsor.as_ref()) {
             Ok(opened) => {
-                registry.keep(opened.clone())?;
-                self.metrics.sessions_opened.inc();
-                Ok(opened)
+                let mut registry = self.registry();
+                let fresh = registry.update_open(&id, |row| {
+                    row.stage = Stage::Open;
+                    row.teid = opened.teid;
+                    row.n3 = opened.n3;
+                    Ok(())
+                })?;
+                if fresh {
+                    self.metrics.sessions_opened.inc();
+                }
+                registry
+                    .session(&id)?
+                    .ok_or(ServiceError::UnknownSession(id))
             }
+            // Refused: the data plane has nothing. Otherwise it may have the session, so the row
+            // stays, and the repeated request finds it.
             Err(error) => {
-                registry.forget(&session.session)?;
+                if !matches!(
+                    error,
+                    ServiceError::DataPlane {
+                        code: UNREACHABLE,
+                        ..
+                    }
+                ) {
+                    self.registry().forget(&id)?;
+                }
                 Err(error)
             }
         }
@@ -294,7 +337,7 @@ impl Service {
 
     fn place(&self) -> Result<Place, ServiceError> {
         let info = self.link.info().ok_or_else(|| ServiceError::DataPlane {
-            code: "dataplane_unavailable",
+            code: UNREACHABLE,
             detail: "the data plane has not answered yet".to_owned(),
         })?;
         Ok(Place {
@@ -397,9 +440,11 @@ impl Service {
         })
     }
 
-    /// Reads the counters of every open session from the data plane's arena.
-    pub(crate) fn refresh(&self) {
-        let Some(info) = self.link.info() else { return };
+    /// Reads the counters of every open session from the data plane's arena; tells which it read.
+    pub(crate) fn refresh(&self) -> BTreeSet<SessionId> {
+        let Some(info) = self.link.info() else {
+            return BTreeSet::new();
+        };
         let ids: Vec<SessionId> = self
             .registry()
             .open_sessions()
@@ -409,9 +454,32 @@ impl Service {
         let readings = counters.read(&info, &ids);
         drop(counters);
         let mut registry = self.registry();
+        let mut read = BTreeSet::new();
         for (id, usage) in readings {
             registry.observe(&id, usage);
+            read.insert(id);
         }
+        read
+    }
+
+    /// Takes back what a crash left half open: the data plane forgets it, its reservation is free,
+    /// and the repeated request opens it anew.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`] when the data plane does not answer; calling again is sound.
+    pub(crate) fn resolve_opening(&self) -> Result<(), ServiceError> {
+        let half: Vec<SessionId> = self
+            .registry()
+            .open_sessions()
+            .filter(|session| session.stage == Stage::Opening)
+            .map(|session| session.session)
+            .collect();
+        for id in half {
+            self.delete(&id)?;
+            self.registry().forget(&id)?;
+        }
+        Ok(())
     }
 
     /// A session with its newest counters.
@@ -468,6 +536,7 @@ impl Service {
         id: &SessionId,
         request: CloseSessionRequest,
     ) -> Result<Session, ServiceError> {
+        let usage = self.delete(id)?;
         let mut registry = self.registry();
         let session = registry
             .session(id)?
@@ -475,10 +544,10 @@ impl Service {
         if session.stage == Stage::Closed {
             return Ok(session);
         }
-        let usage = self.delete(id)?.unwrap_or(session.usage);
         let closed = Session {
             stage: Stage::Closed,
-            usage,
+            stated: session.usage.classes.verified_unique,
+            usage: usage.unwrap_or(session.usage),
             viewer_receipt: request.viewer_receipt,
             basestation_receipt: Some(request.basestation_receipt),
             ..session
@@ -517,6 +586,31 @@ impl Service {
         };
         SignedReceipt::sign(receipt, ReceiptSigner::Gateway, &self.key, &self.chain)
     }
+}
+
+/// Hashes of a request's acceptances, none of which has opened another session.
+fn check_unused(
+    registry: &Registry,
+    request: &OpenSessionRequest,
+) -> Result<Vec<Hash32>, ServiceError> {
+    let id = session_id(request);
+    let mut hashes = Vec::new();
+    for (what, signed) in [
+        ("acceptance", &request.acceptance),
+        ("personal acceptance", &request.personal),
+    ] {
+        if signed.is_none() {
+            continue;
+        }
+        let hash = acceptance_hash(signed.as_ref());
+        match registry.accepted(&hash)? {
+            Some(session) if session != id => {
+                return Err(OpenRefusal::AcceptanceUsed { what, session }.into());
+            }
+            _ => hashes.push(hash),
+        }
+    }
+    Ok(hashes)
 }
 
 fn unexpected(answer: Answer) -> ServiceError {

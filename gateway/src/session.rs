@@ -162,6 +162,8 @@ pub(crate) struct Session {
     pub personal: Option<Leg>,
     /// Counters: the last ones read while open, the final ones once closed.
     pub usage: SessionUsage,
+    /// Proven bytes when the viewer's receipt came: what a batch may have stated already.
+    pub(crate) stated: Bytes,
     /// The viewer's final receipt.
     pub viewer_receipt: Option<SignedReceipt>,
     /// The BaseStation's final receipt.
@@ -186,6 +188,7 @@ impl Encode for Session {
         self.sponsor.encode(out);
         self.personal.encode(out);
         self.usage.encode(out);
+        self.stated.encode(out);
         self.viewer_receipt.encode(out);
         self.basestation_receipt.encode(out);
         self.request.encode(out);
@@ -209,6 +212,7 @@ impl Decode for Session {
                 sponsor: Decode::decode(reader)?,
                 personal: Decode::decode(reader)?,
                 usage: Decode::decode(reader)?,
+                stated: Decode::decode(reader)?,
                 viewer_receipt: Decode::decode(reader)?,
                 basestation_receipt: Decode::decode(reader)?,
                 request: Decode::decode(reader)?,
@@ -223,12 +227,12 @@ impl Decode for Session {
 
 impl Session {
     /// Content bytes that the sponsoring package pays: the lower of what we proved and what the
-    /// viewer signed, where it signed.
+    /// viewer signed, where it signed. What may stand on the chain already is never taken back.
     #[must_use]
     pub(crate) fn sponsored_bytes(&self) -> Bytes {
         let proven = self.usage.classes.verified_unique;
         match &self.viewer_receipt {
-            Some(signed) => proven.min(signed.receipt.classes.verified_unique),
+            Some(signed) => proven.min(signed.receipt.classes.verified_unique.max(self.stated)),
             None => proven,
         }
     }
@@ -259,6 +263,16 @@ impl Session {
             }
         }
         sum
+    }
+
+    /// Adds what this session has used, whatever is paid: caps and reservations count it.
+    pub(crate) fn add_proven_paths(&self, paths: &mut Paths) {
+        if let Some(leg) = &self.sponsor {
+            self.add_leg(leg, self.usage.classes.verified_unique, paths);
+        }
+        if let Some(leg) = &self.personal {
+            self.add_leg(leg, self.usage.personal_bytes, paths);
+        }
     }
 
     /// Adds this session's paths to `paths`.
@@ -369,6 +383,7 @@ mod tests {
             sponsor: Some(sponsor),
             personal: None,
             usage,
+            stated: Bytes::ZERO,
             viewer_receipt: None,
             basestation_receipt: None,
             request: Hash32::ZERO,

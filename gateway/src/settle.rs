@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qlink_client::http::HttpError;
-use qlink_client::rpc::{EventAnswer, TransactionAnswer};
+use qlink_client::rpc::EventAnswer;
 use qlink_client::{EventFollower, FileCursor, FollowError, SubmitError};
 use qlink_ledger::Params;
-use qlink_pfcp::{Request, SessionChanges};
-use qlink_types::batch::Final;
+use qlink_pfcp::{Answer, Cause, Request, SessionChanges};
+use qlink_types::batch::{Batch, Final};
 use qlink_types::ids::{PackageId, SessionId};
-use qlink_types::outcome::{ClosingReason, Event, Status};
+use qlink_types::outcome::{ClosingReason, Event, Status, TxReceipt};
 use qlink_types::rating::Ratio;
 use qlink_types::transaction::{Party, Sender, SignedTransaction, Transaction, TxBody};
 use qlink_types::units::{Bytes, Nonce, PackageEpoch, TimeMs};
@@ -24,7 +24,7 @@ use qlink_types::units::{Bytes, Nonce, PackageEpoch, TimeMs};
 use crate::outbox::{Outbox, OutboxError};
 use crate::registry::RegistryError;
 use crate::service::{Service, ServiceError};
-use crate::session::{Leg, Session};
+use crate::session::{Leg, Session, Stage};
 use crate::tally::{BatchError, BatchHead, Paths, Ratios, next_batch};
 
 /// How long a batch may take to become final before it is sent again.
@@ -57,6 +57,12 @@ pub enum SettleError {
     /// The data plane did not do its part.
     #[error("the data plane did not do its part")]
     Service(#[from] ServiceError),
+    /// Counters of a session that must be split could not be read.
+    #[error("the counters of session {0} cannot be read yet")]
+    Unread(SessionId),
+    /// The data plane answered another question.
+    #[error("unexpected answer of the data plane: {0}")]
+    Confused(String),
     /// The gateway is not registered.
     #[error("gateway {0} is not registered on the chain")]
     NotRegistered(String),
@@ -156,52 +162,62 @@ impl Settlement {
         Ok(())
     }
 
+    /// What became of a batch; `None` when it can never take effect, because a later one has
+    /// overtaken it or its key is no longer this gateway's. Its content is cumulative and comes
+    /// again with the next batch.
     async fn deliver(
         &mut self,
         sequence: u64,
         batch: &SignedTransaction,
-    ) -> Result<(), SettleError> {
-        let answer = match self
+    ) -> Result<Option<TxReceipt>, SettleError> {
+        let sent = self
             .service
             .node
             .submit_and_wait_final(batch, FINAL_WITHIN)
-            .await
-        {
-            Ok(answer) => answer,
-            // A batch that a later one has overtaken can never take effect: its content is in the
-            // later one, because records are cumulative.
-            Err(SubmitError::Call { source, .. })
-                if source.refusal_code() == Some(Status::BatchSequence.name()) =>
-            {
-                self.outbox.done(sequence)?;
-                return Ok(());
+            .await;
+        let receipt = match sent {
+            Ok(answer) => answer.receipt,
+            Err(SubmitError::Call { source, .. }) if is_permanent(source.refusal_code()) => {
+                tracing::error!(sequence, error = %source, "a batch can never take effect");
+                let party = Party::Gateway {
+                    gateway: self.service.gateway(),
+                };
+                if let Some(known) = self.service.node.party(&party).await? {
+                    self.sequence = self.sequence.max(known.batch_sequence);
+                }
+                None
             }
             Err(error) => return Err(error.into()),
         };
-        self.report(sequence, &answer);
         self.outbox.done(sequence)?;
-        Ok(())
+        Ok(receipt)
     }
 
-    fn report(&self, sequence: u64, answer: &TransactionAnswer) {
+    /// Takes note of refusals: a refused ratio record stays out of further batches, so that it
+    /// cannot hold up the others of its package. Whether anything was refused.
+    fn report(
+        &self,
+        sequence: u64,
+        batch: &Batch,
+        receipt: &TxReceipt,
+    ) -> Result<bool, SettleError> {
         self.service.metrics.batches_final.inc();
-        let Some(receipt) = &answer.receipt else {
-            return;
-        };
-        if receipt.status != Status::Accepted {
-            tracing::error!(sequence, status = %receipt.status, "the ledger refused a batch");
-        }
         for record in &receipt.refused {
             self.service.metrics.records_refused.inc();
-            tracing::error!(
-                sequence,
-                index = record.index,
-                status = %record.status,
-                "the ledger refused a record"
-            );
+            let index = usize::try_from(record.index).unwrap_or(usize::MAX);
+            let status = record.status;
+            tracing::error!(sequence, index, %status, "the ledger refused a record");
+            if let Some(row) = batch.ratio.get(index)
+                && status != Status::CarriageMismatch
+            {
+                self.service.registry().refuse(&row.key, status)?;
+            }
         }
+        Ok(!receipt.refused.is_empty())
     }
 
+    /// Takes over what has happened on the chain. A page is acknowledged only when everything that
+    /// follows from it is done or durable: a kill in between repeats it.
     async fn follow_events(&mut self) -> Result<(), SettleError> {
         loop {
             let events = self.follower.next(EVENTS).await?;
@@ -211,6 +227,7 @@ impl Settlement {
             for event in &events {
                 self.take_event(event).await?;
             }
+            self.end_terms()?;
             self.follower.acknowledge(&last)?;
         }
     }
@@ -224,7 +241,7 @@ impl Settlement {
         } = &answer.event
             && let Some(known) = self.service.node.package(package).await?
             && known.terms.gateways.contains(&self.service.gateway())
-            && known.ledger.package_epoch == *package_epoch
+            && known.ledger.package_epoch >= *package_epoch
         {
             let ending = Final {
                 package: *package,
@@ -238,45 +255,66 @@ impl Settlement {
     /// Fixes, for terms that end, which bytes belong to them; from then on they are final here.
     fn end_terms(&mut self) -> Result<(), SettleError> {
         while let Some((ending, reason)) = self.ending.pop_first() {
-            let touched: Vec<Session> = self
-                .service
-                .registry()
-                .open_sessions()
-                .filter(|session| names(session, &ending))
-                .cloned()
-                .collect();
-            for session in touched {
-                let ended = match reason {
-                    ClosingReason::TopUp => self.roll_over(session, &ending),
-                    ClosingReason::Owner | ClosingReason::Expired => self.stop(session, &ending),
-                };
-                if let Err(error) = ended {
-                    self.ending.insert(ending, reason);
-                    return Err(error);
-                }
+            if let Err(error) = self.end_one(&ending, reason) {
+                self.ending.insert(ending, reason);
+                return Err(error);
             }
             self.finals.insert(ending);
         }
         Ok(())
     }
 
-    fn roll_over(&self, mut session: Session, ending: &Final) -> Result<(), SettleError> {
-        let next = ending.package_epoch.next();
-        let sponsored = session.sponsored_bytes();
-        let charged = session.usage.personal_bytes;
-        for (leg, bytes) in [
-            (&mut session.sponsor, sponsored),
-            (&mut session.personal, charged),
-        ] {
-            if let Some(leg) = leg.as_mut().filter(|leg| leg.package == ending.package) {
-                leg.roll_over(next, bytes).map_err(RegistryError::from)?;
+    fn end_one(&self, ending: &Final, reason: ClosingReason) -> Result<(), SettleError> {
+        let touched: Vec<SessionId> = {
+            let mut registry = self.service.registry();
+            registry.end(ending.package, ending.package_epoch);
+            let open = registry.open_sessions();
+            open.filter(|session| session.stage == Stage::Open && names(session, ending))
+                .map(|session| session.session)
+                .collect()
+        };
+        // A split at counters that could not be read would put bytes under the wrong terms.
+        let read = self.service.refresh();
+        if let Some(first) = touched.first().filter(|_| read.is_empty()) {
+            return Err(SettleError::Unread(*first));
+        }
+        for id in touched {
+            match reason {
+                ClosingReason::TopUp => {
+                    // A session that has lived through too many terms goes on without a sponsor.
+                    if self.roll_over(&id, ending).is_err() {
+                        self.stop(&id, ending)?;
+                    }
+                }
+                ClosingReason::Owner | ClosingReason::Expired => self.stop(&id, ending)?,
             }
         }
-        Ok(self.service.registry().keep(session)?)
+        Ok(())
+    }
+
+    fn roll_over(&self, id: &SessionId, ending: &Final) -> Result<(), SettleError> {
+        let next = ending.package_epoch.next();
+        self.service.registry().update_open(id, |session| {
+            let sponsored = session.sponsored_bytes();
+            let charged = session.usage.personal_bytes;
+            for (leg, bytes) in [
+                (&mut session.sponsor, sponsored),
+                (&mut session.personal, charged),
+            ] {
+                if let Some(leg) = leg.as_mut().filter(|leg| leg.package == ending.package) {
+                    leg.roll_over(next, bytes)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// Lets the package pay nothing beyond what it has paid, then reads what that is.
-    fn stop(&self, mut session: Session, ending: &Final) -> Result<(), SettleError> {
+    fn stop(&self, id: &SessionId, ending: &Final) -> Result<(), SettleError> {
+        let Some(session) = self.service.registry().session(id)? else {
+            return Ok(());
+        };
         let sponsored = session.usage.classes.verified_unique;
         let charged = session.usage.personal_bytes;
         let limit_of = |leg: &Option<Leg>, bytes: Bytes| {
@@ -289,27 +327,33 @@ impl Settlement {
             sponsor_limit: limit_of(&session.sponsor, sponsored),
             personal_limit: limit_of(&session.personal, charged),
         };
-        self.service
+        let request = Request::Modify {
+            session: *id,
+            changes,
+        };
+        match self
+            .service
             .link
-            .request(Request::Modify {
-                session: session.session,
-                changes,
-            })
-            .map_err(ServiceError::from)?;
+            .request(request)
+            .map_err(ServiceError::from)?
+        {
+            Answer::Modified { .. } => {}
+            Answer::Refused { refusal } if refusal.cause == Cause::SessionUnknown => {}
+            other => return Err(SettleError::Confused(format!("{other:?}"))),
+        }
         self.service.refresh();
-        let id: SessionId = session.session;
-        if let Some(read) = self.service.registry().session(&id)? {
-            session = read;
-        }
-        for (leg, bytes) in [
-            (&mut session.sponsor, session.usage.classes.verified_unique),
-            (&mut session.personal, session.usage.personal_bytes),
-        ] {
-            if let Some(leg) = leg.as_mut().filter(|leg| leg.package == ending.package) {
-                leg.limit = bytes;
+        self.service.registry().update_open(id, |session| {
+            for (leg, bytes) in [
+                (&mut session.sponsor, session.usage.classes.verified_unique),
+                (&mut session.personal, session.usage.personal_bytes),
+            ] {
+                if let Some(leg) = leg.as_mut().filter(|leg| leg.package == ending.package) {
+                    leg.limit = bytes;
+                }
             }
-        }
-        Ok(self.service.registry().keep(session)?)
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// Terms of every path that has grown, as far as the chain has opened them.
@@ -352,9 +396,16 @@ impl Settlement {
             incarnation,
             sequence,
         };
-        let Some(batch) = next_batch(head, &totals, &mut sent, &self.ratios, &self.finals)? else {
+        let made = next_batch(head, &totals, &mut sent, &self.ratios, &self.finals);
+        if let Err(BatchError::Rating { key, .. }) = &made {
+            self.service
+                .registry()
+                .refuse(key, Status::PackageExhausted)?;
+        }
+        let Some(batch) = made? else {
             return Ok(false);
         };
+        let stated = batch.clone();
         let finals: Vec<Final> = batch.finals.to_vec();
         let records = batch.ratio.len().saturating_add(batch.carriage.len());
         let transaction = Transaction {
@@ -371,8 +422,19 @@ impl Settlement {
         self.outbox.keep(sequence, &signed)?;
         self.service.metrics.outbox_rows.set(1);
         self.sequence = sequence;
-        self.deliver(sequence, &signed).await?;
+        let receipt = self.deliver(sequence, &signed).await?;
         self.service.metrics.outbox_rows.set(0);
+        let Some(receipt) = receipt else {
+            return Ok(false);
+        };
+        if receipt.status != Status::Accepted {
+            tracing::error!(sequence, status = %receipt.status, "the ledger refused a batch");
+            return Ok(false);
+        }
+        if self.report(sequence, &stated, &receipt)? {
+            // What was refused with others is stated again, without the cause, by the next tick.
+            return Ok(false);
+        }
         self.service.registry().mark_sent(sent);
         for done in finals {
             self.finals.remove(&done);
@@ -390,6 +452,19 @@ impl Settlement {
             })
             .collect()
     }
+}
+
+/// Refusals that no repetition of the same bytes can change.
+fn is_permanent(code: Option<&str>) -> bool {
+    [
+        Status::BatchSequence,
+        Status::WrongNonce,
+        Status::BadSignature,
+        Status::FeeTooLow,
+        Status::BatchRootMismatch,
+    ]
+    .iter()
+    .any(|status| code == Some(status.name()))
 }
 
 fn names(session: &Session, ending: &Final) -> bool {

@@ -44,7 +44,7 @@ struct_codec!(PathKey {
 });
 
 impl PathKey {
-    fn ratio(&self, gateway: GatewayId) -> RatioKey {
+    pub(crate) fn ratio(&self, gateway: GatewayId) -> RatioKey {
         RatioKey {
             package: self.package,
             package_epoch: self.package_epoch,
@@ -81,10 +81,10 @@ pub enum BatchError {
         package_epoch: PackageEpoch,
     },
     /// More bytes than the package holds: a reservation was overrun.
-    #[error("a path of {package} cannot be rated")]
+    #[error("bytes of {} under {} cannot be rated", .key.viewer, .key.package)]
     Rating {
-        /// The package.
-        package: PackageId,
+        /// Whose bytes.
+        key: Box<RatioKey>,
         /// Why.
         #[source]
         source: RatingError,
@@ -112,7 +112,10 @@ pub(crate) struct BatchHead {
 }
 
 /// Viewers per batch (chosen: with a few BaseStations each, both record lists stay in bounds).
-const VIEWERS_PER_BATCH: usize = MAX_RECORDS / 2;
+const VIEWERS_PER_BATCH: usize = MAX_RECORDS / 4;
+
+/// Finals per batch: what the format takes.
+const FINALS_PER_BATCH: usize = 256;
 
 /// Makes the next batch out of what has grown since `sent`, and brings `sent` up to it; `None` when
 /// nothing has grown and no terms are final. `finals` are attached once nothing is left to send.
@@ -139,7 +142,7 @@ pub(crate) fn next_batch(
         }
     }
     let finals = if complete {
-        finals.iter().copied().collect()
+        finals.iter().copied().take(FINALS_PER_BATCH).collect()
     } else {
         Vec::new()
     };
@@ -197,7 +200,7 @@ fn ratio_records(
                     package_epoch: key.package_epoch,
                 })?;
         let units = ratio.owed(bytes).map_err(|source| BatchError::Rating {
-            package: key.package,
+            key: Box::new(key),
             source,
         })?;
         records.push(RatioRecord {

@@ -1,7 +1,7 @@
 //! `Idempotency-Key` on every POST: a repeated request gets the first answer, and only it.
 //!
 //! ```text
-//! Sessions column:  'i' key -> body hash (32) | stored at ms (u64) | status (u16) | body
+//! Sessions column:  'i' BLAKE3(path, key) -> body hash (32) | stored at ms (u64) | status (u16) | body
 //! ```
 //!
 //! The requests themselves are idempotent too (a transaction by its id, a session by its signed
@@ -123,7 +123,7 @@ pub(crate) async fn idempotent(
     let body_hash = Hash32::new(*blake3::hash(&hashed).as_bytes());
 
     let _in_flight = keys.begin(&key)?;
-    let row = row_key(&key);
+    let row = row_key(parts.uri.path(), &key);
     let stored = keys
         .store
         .get(Column::Sessions, &row)
@@ -172,7 +172,7 @@ fn replay(stored: &Stored, body_hash: Hash32) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// Keeps the answer unless it invites to try again, in which case the effect has not happened.
+/// Keeps the answer of a success; a refusal has had no effect and binds nobody to its request.
 async fn store_answer(
     keys: &Keys,
     row: Vec<u8>,
@@ -183,7 +183,7 @@ async fn store_answer(
     let body = to_bytes(body, BODY_BYTES_MAX)
         .await
         .map_err(|error| internal(&error))?;
-    if !parts.status.is_server_error() && parts.status != StatusCode::TOO_MANY_REQUESTS {
+    if parts.status.is_success() {
         let stored = Stored {
             body_hash,
             stored_at: now(),
@@ -199,8 +199,13 @@ async fn store_answer(
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 
-fn row_key(key: &str) -> Vec<u8> {
+/// A key belongs to the resource that it was used with.
+fn row_key(path: &str, key: &str) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(path.as_bytes());
+    hasher.update(&[0]);
+    hasher.update(key.as_bytes());
     let mut row = vec![b'i'];
-    row.extend_from_slice(key.as_bytes());
+    row.extend_from_slice(hasher.finalize().as_bytes());
     row
 }

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -25,6 +26,9 @@ use crate::service::Service;
 
 type App = State<Arc<Service>>;
 type Answer<T> = Result<Json<T>, Problem>;
+
+/// Numbers uploads of this process; leftovers of earlier ones are removed at its start.
+static UPLOADS: AtomicU64 = AtomicU64::new(0);
 
 /// Rows of a page when the request names no limit.
 const LIMIT_DEFAULT: usize = 50;
@@ -175,7 +179,8 @@ pub(crate) async fn upload(
 }
 
 async fn receive(service: &Service, id: ContentId, body: Body) -> Result<(), Problem> {
-    let name = format!("{}-{}", hex::encode(id.as_bytes()), crate::service::now());
+    let number = UPLOADS.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{}-{number}", hex::encode(id.as_bytes()));
     let mut upload = service
         .copies
         .begin(&name)
