@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::rates::export;
 use crate::report::Count;
-use crate::run::Running;
+use crate::run::{Running, output};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,5 +137,19 @@ fn the_printed_guide_works_from_registration_to_close() {
     assert_eq!(package["moved"]["units"], "10000000");
     // 1,000 QLC from the treasury, a tenth of a QLC for the film.
     assert_eq!(account["balance"]["units"], "100010000000", "{account}");
+
+    // The chain tells a client the same as it leaves in its folder.
+    let node = out
+        .split("node ")
+        .nth(1)
+        .unwrap()
+        .split(',')
+        .next()
+        .unwrap();
+    let exported = output(&["chain", "export", "--json", "--node", node]);
+    let told = String::from_utf8(exported.stdout).unwrap();
     assert_eq!(running.stop(), 0);
+    let left = export(&folder.path().join("network/node"));
+    assert!(told.lines().count() > 10);
+    assert!(left.starts_with(&told));
 }
