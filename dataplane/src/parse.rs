@@ -79,25 +79,35 @@ pub struct Inner<'a> {
     pub ip: IpPacket<'a>,
     /// What it carries.
     pub transport: Transport<'a>,
-    /// Payload bytes behind the TCP or UDP header as the headers state them; all bytes of a later
-    /// TCP or UDP fragment; 0 for other protocols.
+    /// Payload bytes as the headers state them: those behind the TCP or UDP header; for any other
+    /// protocol and for a later fragment all bytes behind the IP header. IPv6 extension headers
+    /// beyond [`EXTENSIONS_FREE`] bytes are payload too, else they would carry bytes for free.
     pub payload_len: u32,
 }
+
+/// Bytes of IPv6 extension headers that count as header (chosen: sound traffic has one or two, of
+/// 8 to 24 bytes).
+pub const EXTENSIONS_FREE: u32 = 64;
+
+/// Bytes of the fixed IPv6 header.
+const IPV6_HEADER: u32 = 40;
 
 /// Parses an inner packet.
 ///
 /// # Errors
 ///
 /// [`WireError`] for an IP header that is none; a transport header that is cut or malformed makes
-/// the packet [`Transport::Other`].
+/// the packet [`Transport::Other`], and so does a TCP segment behind more than
+/// [`EXTENSIONS_FREE`] bytes of extension headers, of which nothing is proven.
 #[inline]
 pub fn parse_inner(bytes: &[u8]) -> Result<Inner<'_>, WireError> {
     let ip = parse_ip(bytes)?;
     let later = ip.fragment.is_some_and(|fragment| fragment.offset > 0);
+    let surplus = surplus_extensions(&ip);
     let (transport, payload_len) = match ip.protocol {
         protocol::TCP | protocol::UDP if later => (Transport::Other, ip.payload_len),
         protocol::TCP => match parse_tcp(ip.payload) {
-            Ok(tcp) if ip.fragment.is_some() => (
+            Ok(tcp) if ip.fragment.is_some() || surplus > 0 => (
                 Transport::Other,
                 ip.payload_len.saturating_sub(tcp.header_len.into()),
             ),
@@ -117,13 +127,24 @@ pub fn parse_inner(bytes: &[u8]) -> Result<Inner<'_>, WireError> {
             ),
             Err(_) => (Transport::Other, ip.payload_len),
         },
-        _ => (Transport::Other, 0),
+        _ => (Transport::Other, ip.payload_len),
     };
     Ok(Inner {
         ip,
         transport,
-        payload_len,
+        payload_len: payload_len.saturating_add(surplus),
     })
+}
+
+/// Bytes of IPv6 extension headers above the free ones.
+#[inline]
+fn surplus_extensions(ip: &IpPacket<'_>) -> u32 {
+    match ip.src {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(_) => {
+            u32::from(ip.header_len).saturating_sub(IPV6_HEADER.saturating_add(EXTENSIONS_FREE))
+        }
+    }
 }
 
 /// The fields of a TCP segment that the proof looks at.
@@ -156,5 +177,69 @@ pub const fn ports_by_side(direction: Direction, src_port: u16, dst_port: u16) -
     match direction {
         Direction::Uplink => (src_port, dst_port),
         Direction::Downlink => (dst_port, src_port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qlink_wire::TcpFlags;
+    use qlink_wire::build::{IpEnvelope, Ipv6Extension, TcpFields, icmp_packet, tcp_packet};
+
+    use super::*;
+
+    const V6: (&str, &str) = ("2001:db8::1", "2001:db8::2");
+
+    fn with_options(content: &[u8], number: u8, payload: &[u8]) -> Vec<u8> {
+        let extension = Ipv6Extension {
+            kind: protocol::DESTINATION_OPTIONS,
+            content,
+        };
+        IpEnvelope::new(V6.0.parse().unwrap(), V6.1.parse().unwrap())
+            .with_extensions(&[extension])
+            .wrap(number, payload)
+            .unwrap()
+    }
+
+    #[test]
+    fn bytes_of_other_protocols_are_payload() {
+        let (ue, server) = ([10, 0, 0, 1].into(), [192, 0, 2, 1].into());
+        let ping = icmp_packet(ue, server, (8, 0, 1), &[0; 56]).unwrap();
+        let tunnel = IpEnvelope::new(ue, server).wrap(47, &[0; 1400]).unwrap();
+
+        assert_eq!(parse_inner(&ping).unwrap().payload_len, 64);
+        assert_eq!(parse_inner(&tunnel).unwrap().payload_len, 1400);
+    }
+
+    #[test]
+    fn extension_headers_are_payload_beyond_64_bytes() {
+        let payload_len = |options: usize, number: u8| {
+            let packet = with_options(&vec![0; options], number, &[0; 20]);
+            parse_inner(&packet).unwrap().payload_len
+        };
+
+        assert_eq!(payload_len(62, 47), 20);
+        assert_eq!(payload_len(70, 47), 28);
+        let mut udp = vec![0; 20];
+        udp[5] = 20;
+        let packet = with_options(&[0; 70], protocol::UDP, &udp);
+        assert_eq!(parse_inner(&packet).unwrap().payload_len, 12 + 8);
+    }
+
+    #[test]
+    fn a_segment_behind_long_extension_headers_is_charged_and_proves_nothing() {
+        let fields = TcpFields::new(1, 0, TcpFlags::ACK);
+        let (ue, server) = ("[2001:db8::1]:1", "[2001:db8::2]:80");
+        let bare = tcp_packet(ue.parse().unwrap(), server.parse().unwrap(), &fields, &[]).unwrap();
+        let segment = &bare[40..];
+
+        let short = with_options(&[0; 62], protocol::TCP, segment);
+        let long = with_options(&[0; 1022], protocol::TCP, segment);
+
+        let short = parse_inner(&short).unwrap();
+        assert!(matches!(short.transport, Transport::Tcp(_)));
+        assert_eq!(short.payload_len, 0);
+        let long = parse_inner(&long).unwrap();
+        assert!(matches!(long.transport, Transport::Other));
+        assert_eq!(long.payload_len, 960);
     }
 }
