@@ -6,7 +6,7 @@
 //! 3 judge    inner headers, peer, source, quota, proof; proof and classes stand in the arena
 //! 4 note     what the burst will add once it is sent
 //! 5 send     one gathered send per port
-//! 6 count    what was accepted
+//! 6 count    what was accepted, then answer echo requests
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,6 +32,12 @@ pub enum Side {
     /// Origins: plain inner IP packets.
     N6,
 }
+
+/// Source: TS 29.244 §4.4.
+const PFCP_PORT: u16 = 8805;
+
+/// Source: TS 29.274 §4.1.
+const GTPC_PORT: u16 = 2123;
 
 /// Longest inner packet that an IPv4 UDP tunnel packet can hold: 65,535 less 20, 8 and 8 bytes of
 /// headers.
@@ -132,7 +138,7 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
         };
         match plane.judge_parsed(*slot, packet, now_ns, plan) {
             Ok(true) => count = count.saturating_add(1),
-            Ok(false) => answer_echo(plane, packet, &mut ports.n3),
+            Ok(false) => {}
             Err(reason) => plane.arena.count_drop(reason, 1),
         }
     }
@@ -143,6 +149,9 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
         Side::N6 => plane.send(&mut ports.n3, planned),
     }
     plane.count(planned, burst.len());
+    if side == Side::N3 {
+        plane.answer_echoes(&parsed, &mut ports.n3);
+    }
     plane.sweep(now_ns);
 }
 
@@ -288,8 +297,12 @@ impl Plane {
             return Err(DropReason::ToInfrastructure);
         }
         match inner.transport {
-            Transport::Udp { dst_port, .. } if dst_port == GTPU_PORT => Err(DropReason::GtpuNested),
-            _ => Ok(()),
+            Transport::Udp { dst_port, .. } => match dst_port {
+                GTPU_PORT => Err(DropReason::GtpuNested),
+                PFCP_PORT | GTPC_PORT => Err(DropReason::CoreSignalling),
+                _ => Ok(()),
+            },
+            Transport::Tcp(_) | Transport::Other => Ok(()),
         }
     }
 
@@ -398,6 +411,37 @@ impl Plane {
         self.arena.count(WorkerCounter::NetworkBytes, bytes);
         self.arena.count(WorkerCounter::Bursts, 1);
     }
+
+    /// Answers echo requests behind the burst's packets: one per source, and only to BaseStations
+    /// of sessions, so that nobody can make us send to a third party.
+    fn answer_echoes(&mut self, parsed: &[Parsed<'_>], n3: &mut impl PacketSink) {
+        for (number, packet) in parsed.iter().enumerate() {
+            let Parsed::Echo { sequence, to } = packet else {
+                continue;
+            };
+            if !self.sessions.is_peer(&to.ip()) {
+                self.arena.count_drop(DropReason::PeerUnknown, 1);
+                continue;
+            }
+            let repeated = parsed.iter().take(number).any(|earlier| {
+                matches!(earlier, Parsed::Echo { to: before, .. } if before.ip() == to.ip())
+            });
+            if repeated {
+                self.arena.count_drop(DropReason::GtpuSignalling, 1);
+                continue;
+            }
+            let answer = Outgoing {
+                head: &echo_response(*sequence),
+                body: &[],
+                to: *to,
+            };
+            match n3.send_burst(&[answer]) {
+                Ok(1) => self.arena.count(WorkerCounter::EchoReplies, 1),
+                Ok(_) => self.arena.count_drop(DropReason::TransmitFull, 1),
+                Err(_) => self.arena.count_drop(DropReason::TransmitRefused, 1),
+            }
+        }
+    }
 }
 
 /// The peer and the GTP-U message of a frame. A socket has taken the outer headers off already.
@@ -431,21 +475,4 @@ fn outer<'a>(
 fn whole<'a>(bytes: &'a [u8], inner: &Inner<'_>) -> Result<&'a [u8], DropReason> {
     let length = usize::try_from(inner.ip.total_len).unwrap_or(usize::MAX);
     bytes.get(..length).ok_or(DropReason::InnerMalformed)
-}
-
-fn answer_echo(plane: &mut Plane, packet: &Parsed<'_>, n3: &mut impl PacketSink) {
-    let Parsed::Echo { sequence, to } = packet else {
-        return;
-    };
-    let response = echo_response(*sequence);
-    let answer = Outgoing {
-        head: &response,
-        body: &[],
-        to: *to,
-    };
-    match n3.send_burst(&[answer]) {
-        Ok(1) => plane.arena.count(WorkerCounter::EchoReplies, 1),
-        Ok(_) => plane.arena.count_drop(DropReason::TransmitFull, 1),
-        Err(_) => plane.arena.count_drop(DropReason::TransmitRefused, 1),
-    }
 }

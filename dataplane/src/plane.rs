@@ -46,7 +46,7 @@ impl PlaneLimits {
 /// Where a plane stands in its network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbours {
-    /// Our own addresses; no packet may be sent to them.
+    /// Addresses of our own network, the next hop's too; no subscriber may send to them.
     pub own: Vec<IpAddr>,
     /// Where uplink packets go, and from where downlink packets come.
     pub n6_peer: SocketAddr,

@@ -130,7 +130,7 @@ pub fn run(
         n6: n6.local_addr(),
         arena: arena.ok_or(DataplaneError::ArenaPath)?,
     };
-    start.plane.neighbours.own = vec![info.n3.ip(), info.n6.ip()];
+    start.plane.neighbours.own = vec![info.n3.ip(), info.n6.ip(), config.n6_peer.ip()];
     let mut control = Control {
         association: start.association,
         slots: start.slots,

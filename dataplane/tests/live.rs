@@ -248,6 +248,29 @@ fn a_session_is_established_carries_packets_both_ways_and_is_deleted() {
 }
 
 #[test]
+fn a_subscriber_cannot_reach_the_next_hop() {
+    let network = Network::new();
+    let mut running = network.start();
+    let teid = running.establish(network.rules(1));
+    let next_hop = network.origin.local_addr().unwrap().to_string();
+    let inner = datagram(UE, &next_hop, 5);
+    let length = u16::try_from(inner.len()).unwrap();
+    let mut message = gpdu_header(teid.get(), length).to_vec();
+    message.extend(&inner);
+
+    network
+        .basestation
+        .send_to(&message, running.info.n3)
+        .unwrap();
+    // Packets keep their order, so this one arriving shows that the other one was judged.
+    network.uplink(&running, teid, 100);
+
+    let drops = ArenaReader::open(&network.config.arena).unwrap().drops();
+    assert_eq!(drops.get("to_infrastructure"), Some(&1));
+    running.stop();
+}
+
+#[test]
 fn a_content_is_bound_only_when_its_bytes_are_the_content() {
     let network = Network::new();
     let mut running = network.start();

@@ -103,6 +103,8 @@ fn every_forgery_is_dropped_for_its_own_reason_and_nothing_is_counted() {
         from(BASESTATION, teid ^ 1, &good),
         uplink(&datagram("10.45.0.3:1", ORIGIN, 10)),
         uplink(&datagram(UE, "192.0.2.9:2152", 10)),
+        uplink(&datagram(UE, "192.0.2.9:8805", 10)),
+        uplink(&datagram(UE, "192.0.2.9:2123", 10)),
         uplink(&datagram(UE, "127.0.0.1:80", 10)),
         uplink(&good[..good.len() - 1]),
         datagram(UE, ORIGIN, 10),
@@ -121,6 +123,7 @@ fn every_forgery_is_dropped_for_its_own_reason_and_nothing_is_counted() {
             ("source_spoofed", 1),
             ("gtpu_nested", 1),
             ("to_infrastructure", 1),
+            ("core_signalling", 2),
         ]
     );
     assert_eq!(plane.usage(SLOT).uplink.packets, 0);
@@ -162,6 +165,33 @@ fn an_echo_request_is_answered_with_its_sequence_number() {
     assert_eq!(answer.bytes, qlink_wire::echo_response(513));
     assert_eq!(answer.to, address(BASESTATION));
     assert!(drops(&plane).is_empty());
+}
+
+#[test]
+fn echo_requests_are_answered_once_per_burst_and_only_to_peers_of_sessions() {
+    let mut plane = in_memory(&rules(&bytes_of(10), Payer::Operator), &bytes_of(10));
+    let echo = |from: &str, number| {
+        let request = qlink_wire::echo_request(number);
+        udp_packet(address(from), address(GATEWAY), &request).unwrap()
+    };
+    let frames = vec![
+        echo(BASESTATION, 1),
+        echo(BASESTATION, 2),
+        echo("127.0.0.9:2152", 3),
+    ];
+    let mut source = MemSource::new(frames, LinkType::RawIp, 1);
+    let mut ports = Ports {
+        n3: MemSink::keeping(),
+        n6: MemSink::new(),
+    };
+    let mut burst = Burst::new();
+    source.recv_burst(&mut burst).unwrap();
+
+    process_burst(&mut plane, Side::N3, &source, &burst, &mut ports, 0);
+
+    assert_eq!(ports.n3.packets(), 1);
+    assert_eq!(ports.n3.kept()[0].bytes, qlink_wire::echo_response(1));
+    assert_eq!(drops(&plane), [("gtpu_signalling", 1), ("peer_unknown", 1)]);
 }
 
 #[test]

@@ -84,6 +84,10 @@ reasons! {
     FragmentUnsupported = "fragment_unsupported";
     /// Outer fragments whose rest never came.
     FragmentExpired = "fragment_expired";
+    /// An echo request from an address that is no session's peer.
+    PeerUnknown = "peer_unknown";
+    /// Addressed to a port of the core's control protocols: PFCP or GTP-C.
+    CoreSignalling = "core_signalling";
 }
 
 impl DropReason {

@@ -94,6 +94,8 @@ pub struct SessionTable {
     /// TEIDs that are not of our own making.
     foreign: KeyedIndex<u32>,
     by_ue: KeyedIndex<IpAddr>,
+    /// How many sessions each BaseStation address carries.
+    peers: KeyedIndex<IpAddr>,
 }
 
 impl SessionTable {
@@ -105,6 +107,7 @@ impl SessionTable {
             sessions: vec![HotSession::EMPTY; capacity].into_boxed_slice(),
             foreign: KeyedIndex::new(capacity, secret),
             by_ue: KeyedIndex::new(capacity, secret),
+            peers: KeyedIndex::new(capacity, secret),
         }
     }
 
@@ -179,6 +182,7 @@ impl SessionTable {
             return false;
         }
         *place = session;
+        self.count_peer(session.peer.ip(), true);
         let own = TeidAllocator::slot_of(session.teid) == slot;
         let found = self.by_ue.insert(session.ue, slot.0)
             && (own || self.foreign.insert(session.teid.get(), slot.0));
@@ -197,11 +201,34 @@ impl SessionTable {
         if session.teid.get() == 0 {
             return;
         }
+        self.count_peer(session.peer.ip(), false);
         if self.by_ue.get(&session.ue) == Some(slot.0) {
             self.by_ue.remove(&session.ue);
         }
         if self.foreign.get(&session.teid.get()) == Some(slot.0) {
             self.foreign.remove(&session.teid.get());
+        }
+    }
+
+    /// Whether some session's BaseStation has this address.
+    #[must_use]
+    pub fn is_peer(&self, address: &IpAddr) -> bool {
+        self.peers.get(address).is_some()
+    }
+
+    /// A session of `peer` came or went.
+    fn count_peer(&mut self, peer: IpAddr, came: bool) {
+        let before = self.peers.get(&peer).unwrap_or(0);
+        let now = if came {
+            before.saturating_add(1)
+        } else {
+            before.saturating_sub(1)
+        };
+        if now == 0 {
+            self.peers.remove(&peer);
+        } else {
+            // There are at most as many addresses as sessions, for which there is room.
+            let _ = self.peers.insert(peer, now);
         }
     }
 
@@ -253,6 +280,21 @@ mod tests {
 
         assert!(table.by_teid(Teid::new(0xdead_beef)).is_none());
         assert_eq!(find(&table, 2), None);
+    }
+
+    #[test]
+    fn an_address_is_a_peer_as_long_as_it_has_a_session() {
+        let mut table = SessionTable::new(8, 1);
+        let peer = HotSession::EMPTY.peer.ip();
+        table.insert(SessionSlot(1), session(0x0000_0101, 1));
+        table.insert(SessionSlot(2), session(0x0000_0201, 2));
+        // Refused, so it does not count.
+        table.insert(SessionSlot(3), session(0x0000_0301, 2));
+
+        table.remove(SessionSlot(1));
+        assert!(table.is_peer(&peer));
+        table.remove(SessionSlot(2));
+        assert!(!table.is_peer(&peer));
     }
 
     #[test]
