@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod causes;
 mod config;
 mod console;
 mod copies;

@@ -180,16 +180,7 @@ impl Registry {
         if session.stage == Stage::Closed {
             return Err(RegistryError::Closed(session.session));
         }
-        let mut batch = WriteBatch::new();
-        batch.put(
-            Column::Sessions,
-            session_key(&session.session),
-            session.to_bytes(),
-        );
-        self.store.write(batch, Sync::Durable)?;
-        self.addresses.insert(session.ue.0);
-        self.open.insert(session.session, session);
-        Ok(())
+        self.begin(session, &[])
     }
 
     /// Changes a session that is not closed; false, and nothing happens, when there is none.

@@ -21,6 +21,7 @@ use qlink_types::rating::Ratio;
 use qlink_types::transaction::{Party, Sender, SignedTransaction, Transaction, TxBody};
 use qlink_types::units::{Bytes, Nonce, PackageEpoch, TimeMs};
 
+use crate::causes::with_causes;
 use crate::outbox::{Outbox, OutboxError};
 use crate::registry::RegistryError;
 use crate::service::{Service, ServiceError};
@@ -121,13 +122,13 @@ impl Settlement {
         while !*stop.borrow() {
             if let Err(error) = self.tick().await {
                 self.service.metrics.settle_failures.inc();
-                tracing::warn!(error = %chain_of(&error), "settlement will try again");
+                tracing::warn!(error = %with_causes(&error), "settlement will try again");
             }
             tokio::time::sleep(pause).await;
         }
         // What was counted last goes out before the process ends, if the node still answers.
         if let Err(error) = self.tick().await {
-            tracing::warn!(error = %chain_of(&error), "last settlement before the end failed");
+            tracing::warn!(error = %with_causes(&error), "last settlement before the end failed");
         }
     }
 
@@ -473,16 +474,4 @@ fn names(session: &Session, ending: &Final) -> bool {
         leg.package == ending.package
             && leg.package_epoch() <= PackageEpoch::new(ending.package_epoch.get())
     })
-}
-
-/// An error with its causes on one line.
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -6,6 +6,7 @@ use qlink_serve::Problem;
 use qlink_types::outcome::Status;
 
 use crate::admission::OpenRefusal;
+use crate::causes::with_causes;
 use crate::service::ServiceError;
 
 /// What the node said, or that it said nothing.
@@ -81,13 +82,7 @@ pub(crate) fn bad_parameter(name: &str, error: &dyn std::fmt::Display) -> Proble
 
 /// 500; the cause goes to the log, not to the caller.
 pub(crate) fn internal(error: &dyn std::error::Error) -> Problem {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
+    let text = with_causes(error);
     tracing::error!(error = %text, "request failed inside the gateway");
     Problem::of_status(
         StatusCode::INTERNAL_SERVER_ERROR,
