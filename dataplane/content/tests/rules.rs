@@ -66,6 +66,74 @@ fn a_repeated_syn_changes_nothing() {
 }
 
 #[test]
+fn a_downlink_syn_inside_the_stream_changes_nothing() {
+    let film = film(1, 1_000);
+    let (mut rig, body) = fetching(&film);
+    rig.down(body, &film[..400]);
+
+    let both = Segment::SYN | Segment::ACK;
+    let right = CLIENT_ISN.wrapping_add(1);
+    for (ack, flags) in [(0, Segment::SYN), (right, both), (right + 40, both)] {
+        rig.raw(Direction::Downlink, 4_711, ack, flags, b"", 0);
+    }
+    rig.down(body + 400, &film[400..]);
+    rig.ack(body + 1_000);
+
+    assert_eq!(rig.total.verified_unique, 1_000);
+    assert_eq!(rig.total.undelivered, 0);
+}
+
+#[test]
+fn a_downlink_syn_that_does_not_answer_the_subscribers_starts_nothing() {
+    let film = film(1, 1_000);
+    let mut rig = Rig::new(&[&film]);
+    let right = CLIENT_ISN.wrapping_add(1);
+    let both = Segment::SYN | Segment::ACK;
+
+    rig.raw(Direction::Uplink, CLIENT_ISN, 0, Segment::SYN, b"", 0);
+    rig.raw(Direction::Downlink, 4_711, 0, Segment::SYN, b"", 0);
+    rig.raw(Direction::Downlink, 4_711, right + 1, both, b"", 0);
+    rig.raw(Direction::Downlink, 4_711, right - 1, both, b"", 0);
+    rig.raw(Direction::Downlink, SERVER_ISN, right, both, b"", 0);
+    rig.raw(Direction::Downlink, 4_711, right + 1, both, b"", 0);
+    rig.up(0, REQUEST);
+    let head = head(1_000);
+    rig.down(0, &head);
+    rig.down(head.len() as u64, &film);
+    rig.ack(head.len() as u64 + 1_000);
+
+    assert_eq!(rig.total.verified_unique, 1_000);
+}
+
+#[test]
+fn a_fin_outside_the_window_is_no_end() {
+    let film = film(1, 1_000);
+    let (mut rig, body) = fetching(&film);
+    rig.down(body, &film[..400]);
+    rig.ack(body + 400);
+
+    let fin = |at: u64| SERVER_ISN.wrapping_add(1).wrapping_add(at as u32);
+    let flags = Segment::FIN | Segment::ACK;
+    for at in [body, body + 400 + 65_536] {
+        rig.raw(Direction::Downlink, fin(at), 0, flags, b"", 0);
+        // Had the end been believed, this would acknowledge it.
+        let up = CLIENT_ISN.wrapping_add(1 + REQUEST_LEN as u32);
+        let end = SERVER_ISN.wrapping_add(1).wrapping_add((body + 400) as u32);
+        rig.raw(Direction::Uplink, up, end, flags, b"", 0);
+        let ack = CLIENT_ISN.wrapping_add(2 + REQUEST_LEN as u32);
+        rig.raw(
+            Direction::Downlink,
+            fin(body + 400),
+            ack,
+            Segment::ACK,
+            b"",
+            0,
+        );
+        assert_eq!(rig.flow.closed(), None, "{at}");
+    }
+}
+
+#[test]
 fn a_keep_alive_probe_is_a_copy() {
     let film = film(1, 1_000);
     let (mut rig, body) = fetching(&film);

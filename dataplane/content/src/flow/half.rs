@@ -102,6 +102,13 @@ impl Half {
         low.saturating_sub(1) <= position && position <= high
     }
 
+    /// Whether the stream can end at `fin`: not before what was acknowledged, and within the
+    /// receive window of what was seen.
+    pub(super) fn believes_end(&self, fin: u64) -> bool {
+        let window = WINDOW.unsigned_abs();
+        (self.acked..=self.end.saturating_add(window)).contains(&fin)
+    }
+
     /// Lowest position that may still come or be acknowledged; the map must not forget it.
     pub(super) fn needed(&self, pending: Option<u64>) -> u64 {
         let contiguous = match self.seen.first() {

@@ -185,7 +185,10 @@ impl FlowProof {
         let mut deltas = Deltas::default();
         let seen_before = std::mem::replace(&mut self.last_ns, context.now_ns);
         if segment.has(Segment::SYN) {
-            self.open(context.views, direction, segment.seq, &mut deltas);
+            match direction {
+                Direction::Uplink => self.open(context.views, segment.seq, &mut deltas),
+                Direction::Downlink => self.answer(segment),
+            }
         }
         if length > 0
             && let Err(reason) = self.payload(context, direction, segment, &mut deltas)
@@ -298,21 +301,37 @@ impl FlowProof {
         }
     }
 
-    /// A SYN: the start of a direction, its repetition, or the start of another flow.
-    fn open(&mut self, views: &mut [View], direction: Direction, isn: u32, deltas: &mut Deltas) {
-        let known = self.half(direction).isn;
-        let fresh = known.is_none() && self.standing == Standing::Proving;
+    /// The subscriber's SYN: the start of the flow, its repetition, or the start of another one.
+    fn open(&mut self, views: &mut [View], isn: u32, deltas: &mut Deltas) {
+        let known = self.up.isn;
         if known == Some(isn) {
             return;
         }
-        if !fresh {
+        if known.is_some() || self.standing != Standing::Proving {
             self.end(views, CloseReason::Replaced, deltas);
             let (up, down, violations) = (self.up.log, self.down.log, self.violations);
             *self = Self::new(self.last_ns);
             // The logs go on where they were: a committed state may still compare with them.
             (self.up.log, self.down.log, self.violations) = (up, down, violations);
         }
-        self.half_mut(direction).isn = Some(isn);
+        self.up.isn = Some(isn);
+    }
+
+    /// The server's SYN. It says where the stream starts only as the answer to the subscriber's,
+    /// which a stranger cannot give, and only before the stream: anything else could be sent by
+    /// anybody to spoil the proof, so it changes nothing. What a SYN carried (RFC 7413) may be
+    /// acknowledged with it.
+    fn answer(&mut self, segment: &Segment<'_>) {
+        let acknowledged = segment
+            .has(Segment::ACK)
+            .then(|| self.up.position(segment.ack))
+            .flatten()
+            .and_then(|position| u64::try_from(position).ok());
+        let answers = acknowledged.is_some_and(|position| position <= self.up.end);
+        let early = self.down.end == 0 && (self.down.isn.is_none() || self.up.end == 0);
+        if answers && early && self.standing == Standing::Proving {
+            self.down.isn = Some(segment.seq);
+        }
     }
 
     fn finish(&mut self, direction: Direction, segment: &Segment<'_>, length: u64) {
@@ -321,7 +340,9 @@ impl FlowProof {
             return;
         };
         let length = i64::try_from(length).unwrap_or(i64::MAX);
-        if let Ok(fin) = u64::try_from(start.saturating_add(length)) {
+        if let Ok(fin) = u64::try_from(start.saturating_add(length))
+            && half.believes_end(fin)
+        {
             half.fin = Some(fin);
         }
     }
