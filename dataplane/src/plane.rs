@@ -22,13 +22,19 @@ const SWEEP: usize = 8;
 pub struct PlaneLimits {
     /// Most sessions.
     pub sessions: u32,
-    /// Most content flows at once.
+    /// Most content flows at once; one session has at most a sixteenth of them, or 8 if that is
+    /// more (chosen: a browser opens 6 connections to a server).
     pub flows: u32,
     /// Most (session, content) pairs.
     pub views: u32,
 }
 
 impl PlaneLimits {
+    const fn session_flows(&self) -> u32 {
+        let share = self.flows.wrapping_div(16);
+        if share > 8 { share } else { 8 }
+    }
+
     /// The arena that such a plane needs.
     #[must_use]
     pub const fn layout(&self) -> ArenaLayout {
@@ -101,6 +107,7 @@ impl Sponsored {
 pub struct Plane {
     pub(crate) sessions: SessionTable,
     pub(crate) flows: FlowTable,
+    pub(crate) session_flows_max: u32,
     pub(crate) proofs: Box<[FlowProof]>,
     pub(crate) sponsored: Box<[Option<Box<Sponsored>>]>,
     pub(crate) arena: CounterArena,
@@ -127,6 +134,7 @@ impl Plane {
         Self {
             sessions: SessionTable::new(limits.sessions, secret),
             flows: FlowTable::new(limits.flows, secret),
+            session_flows_max: limits.session_flows(),
             proofs: vec![FlowProof::new(0); limits.flows as usize].into_boxed_slice(),
             sponsored: (0..sessions).map(|_| None).collect(),
             arena,

@@ -257,6 +257,9 @@ impl Plane {
     }
 
     fn open_flow(&mut self, key: FlowKey, now_ns: u64) -> Result<usize, DropReason> {
+        if self.flows.of_session(key.session) >= self.session_flows_max {
+            return Err(DropReason::SessionFlowsFull);
+        }
         let Some(flow) = self.flows.open(key) else {
             self.arena.count(WorkerCounter::FlowTableFull, 1);
             return Err(DropReason::FlowTableFull);
@@ -337,7 +340,8 @@ impl Plane {
         }
         update.usage(slot, usage);
         update.commit();
-        if proof.closed().is_some() {
+        // Payload of a flow that is charged to its end needs no flow: it is charged without.
+        if proof.closed().is_some() || proof.is_settled() {
             self.arena.close_flow(flow);
             self.flows.close(flow);
         }

@@ -10,14 +10,14 @@ use film::{
 };
 use qlink_content::Direction;
 use qlink_dataplane::pipeline::{Ports, Side, process_burst};
-use qlink_dataplane::plane::Plane;
+use qlink_dataplane::plane::{Plane, PlaneLimits};
 use qlink_io::mem::{MemSink, MemSource};
 use qlink_io::{Burst, IoError, Outgoing, PacketSink, PacketSource as _};
 use qlink_meter::{ArenaReader, DropReason, WorkerCounter};
 use qlink_pfcp::{Payer, SessionUsage};
 use qlink_types::units::Bytes;
-use qlink_wire::build::{gpdu_packet, udp_packet};
-use qlink_wire::{LinkType, gpdu_header};
+use qlink_wire::build::{TcpFields, gpdu_packet, tcp_packet, udp_packet};
+use qlink_wire::{LinkType, TcpFlags, gpdu_header};
 
 fn datagram(from: &str, to: &str, payload: usize) -> Vec<u8> {
     udp_packet(address(from), address(to), &vec![7; payload]).unwrap()
@@ -327,6 +327,63 @@ fn an_idle_flow_is_swept_and_nothing_stays_pending() {
     let usage = plane.usage(SLOT);
     assert_eq!(usage.classes.pending, Bytes::ZERO);
     assert!(usage.classes.is_conserved());
+}
+
+/// A TCP segment of the subscriber from `port`.
+fn segment(port: u16, seq: u32, flags: TcpFlags, payload: &[u8]) -> Vec<u8> {
+    let mut ue = address(UE);
+    ue.set_port(port);
+    let fields = TcpFields::new(seq, 1, flags);
+    tcp_packet(ue, address(ORIGIN), &fields, payload).unwrap()
+}
+
+#[test]
+fn one_session_cannot_take_every_flow() {
+    let film = bytes_of(1_000);
+    let limits = PlaneLimits {
+        flows: 32,
+        ..film::LIMITS
+    };
+    let arena = qlink_meter::CounterArena::in_memory(limits.layout());
+    let mut plane = Plane::new(limits, arena, film::neighbours());
+    plane
+        .establish(
+            SLOT,
+            &rules(&film, Payer::Operator),
+            vec![film::content_of(&film)],
+        )
+        .unwrap();
+
+    let opening: Vec<Vec<u8>> = (1..=12)
+        .map(|port| segment(port, 0, TcpFlags::SYN, &[]))
+        .collect();
+    pass(&mut plane, Direction::Uplink, &opening, 0);
+
+    assert_eq!(plane.open_flows(), 8);
+    assert_eq!(drops(&plane), [("session_flows_full", 4)]);
+}
+
+#[test]
+fn a_flow_that_is_no_http_gives_its_place_back_and_stays_charged() {
+    let film = bytes_of(1_000);
+    let mut plane = in_memory(&rules(&film, Payer::Operator), &film);
+
+    pass(
+        &mut plane,
+        Direction::Uplink,
+        &[
+            segment(1, 0, TcpFlags::SYN, &[]),
+            segment(1, 1, TcpFlags::ACK, b"\x16\x03\x01 no request\r\n\r\n"),
+            segment(1, 18, TcpFlags::ACK, &[0; 100]),
+        ],
+        0,
+    );
+
+    assert_eq!(plane.open_flows(), 0);
+    let usage = plane.usage(SLOT);
+    assert_eq!(usage.classes.user_charged, usage.classes.wire_payload);
+    assert_eq!(usage.classes.user_charged, Bytes::new(118));
+    assert!(drops(&plane).is_empty());
 }
 
 #[test]

@@ -59,6 +59,8 @@ impl TableKey for FlowKey {
 pub struct FlowTable {
     index: KeyedIndex<FlowKey>,
     keys: Box<[Option<FlowKey>]>,
+    /// Open flows by session number.
+    by_session: KeyedIndex<u32>,
     free: Vec<u32>,
     refused: u64,
 }
@@ -71,6 +73,7 @@ impl FlowTable {
         Self {
             index: KeyedIndex::new(capacity as usize, secret),
             keys: vec![None; capacity as usize].into_boxed_slice(),
+            by_session: KeyedIndex::new(capacity as usize, secret),
             free: (0..capacity).rev().collect(),
             refused: 0,
         }
@@ -112,6 +115,7 @@ impl FlowTable {
         if let Some(place) = self.keys.get_mut(flow as usize) {
             *place = Some(key);
         }
+        self.count(key.session, true);
         Some(flow as usize)
     }
 
@@ -127,6 +131,7 @@ impl FlowTable {
         if let Some(place) = self.keys.get_mut(flow) {
             *place = Some(key);
         }
+        self.count(key.session, true);
         self.index.insert(key, number)
     }
 
@@ -137,6 +142,29 @@ impl FlowTable {
         };
         if let Some(flow) = self.index.remove(&key) {
             self.free.push(flow);
+            self.count(key.session, false);
+        }
+    }
+
+    /// Open flows of one session.
+    #[must_use]
+    pub fn of_session(&self, session: SessionSlot) -> u32 {
+        self.by_session.get(&session.get()).unwrap_or(0)
+    }
+
+    /// A flow of `session` came or went.
+    fn count(&mut self, session: SessionSlot, came: bool) {
+        let before = self.of_session(session);
+        let now = if came {
+            before.saturating_add(1)
+        } else {
+            before.saturating_sub(1)
+        };
+        if now == 0 {
+            self.by_session.remove(&session.get());
+        } else {
+            // Sessions with flows are at most as many as flows, for which there is room.
+            let _ = self.by_session.insert(session.get(), now);
         }
     }
 
@@ -197,6 +225,21 @@ mod tests {
         table.close(first);
         assert_eq!(table.open(key(3)), Some(first));
         assert_eq!(table.find(table.hash(&key(1)), &key(1)), None);
+    }
+
+    #[test]
+    fn the_flows_of_a_session_are_counted() {
+        let mut table = FlowTable::new(4, 9);
+        let first = table.open(key(1)).unwrap();
+        table.restore(3, key(2));
+        let session = key(1).session;
+
+        assert_eq!(table.of_session(session), 2);
+        table.close(first);
+        table.close(first);
+        assert_eq!(table.of_session(session), 1);
+        table.close(3);
+        assert_eq!(table.of_session(session), 0);
     }
 
     #[test]

@@ -88,6 +88,8 @@ reasons! {
     PeerUnknown = "peer_unknown";
     /// Addressed to a port of the core's control protocols: PFCP or GTP-C.
     CoreSignalling = "core_signalling";
+    /// The session has as many content flows as one session may have.
+    SessionFlowsFull = "session_flows_full";
 }
 
 impl DropReason {

@@ -269,6 +269,14 @@ impl FlowProof {
         }
     }
 
+    /// Whether nothing is pending and all later payload is charged, whatever it is: the flow may
+    /// be forgotten, and its packets charged without it.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        matches!(self.standing, Standing::MidStream | Standing::Unframed(_))
+            && self.pending_bytes() == 0
+    }
+
     /// When the last segment came, in the caller's nanoseconds; close after [`crate::IDLE_NS`].
     #[must_use]
     pub const fn idle_since(&self) -> u64 {
