@@ -247,7 +247,13 @@ impl Control {
             .ok_or_else(|| Refusal::new(Cause::SessionUnknown, &session.to_string()))
     }
 
+    /// Journals `request`, which is not applied yet: the association is what the journal holds.
     fn make_durable(&mut self, request: &Request) -> Result<(), Refusal> {
+        if self.journal.is_overgrown()
+            && let Err(error) = self.journal.rewrite(&self.association)
+        {
+            tracing::error!(%error, "the control journal cannot be rewritten");
+        }
         self.journal.append(request).map_err(|error| {
             tracing::error!(%error, "the control journal cannot be written");
             Refusal::new(Cause::SystemFailure, &format!("journal: {error}"))

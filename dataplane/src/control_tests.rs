@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qlink_meter::{ArenaSetup, CounterArena};
-use qlink_pfcp::{AssociationLimits, DownlinkPath, Payer, Sponsor};
+use qlink_pfcp::{AssociationLimits, DownlinkPath, MAX_CONTENTS, Payer, Sponsor};
 use qlink_types::codec::Text;
 use qlink_types::ids::{PackageId, ViewerKey};
 use qlink_types::package::RepeatPolicy;
@@ -113,4 +113,28 @@ fn a_delete_whose_record_failed_is_answered_in_full_when_asked_again() {
         other => panic!("{other:?}"),
     }
     assert_eq!(control.answer(Request::Delete { session }, 4), answer);
+}
+
+#[test]
+fn the_journal_stays_bounded_while_sessions_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut control = control(folder.path());
+    let path = folder.path().join("journal");
+    let standing = control.answer(Request::Establish { rules: rules(1) }, 1);
+    assert!(matches!(standing, Answer::Established { .. }));
+    let mut long = rules(2);
+    let many = vec![ContentId::new([9; 32]); MAX_CONTENTS];
+    long.sponsor.as_mut().unwrap().contents = many.try_into().unwrap();
+    let request = Request::Establish { rules: long };
+    let mut largest = 0;
+
+    for _ in 0..3_000 {
+        control.make_durable(&request).unwrap();
+        largest = largest.max(std::fs::metadata(&path).unwrap().len());
+    }
+
+    assert!(largest > 1 << 20, "{largest}");
+    assert!(largest < (1 << 20) + 16_384, "{largest}");
+    let (_, requests) = Journal::open(&path).unwrap();
+    assert!(matches!(requests.get(1), Some(Request::Establish { .. })));
 }

@@ -5,9 +5,10 @@
 //! record   u32 length | first 8 bytes of BLAKE3 of the request | request message
 //! ```
 //!
-//! A record that the file's end cuts, or whose hash does not hold, was never answered: it and what
-//! follows is cut off. On opening the journal is rewritten as the shortest list that gives the
-//! same state.
+//! A last record that the file's end cuts, or whose hash does not hold, was never answered: it is
+//! cut off. A sound record behind such a one means damage, and the journal is refused. At the
+//! start, and whenever it has grown enough since, the journal is rewritten as the shortest list
+//! that gives the same state.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -18,6 +19,11 @@ use qlink_pfcp::{Association, MAX_MESSAGE_BYTES, Request, decode_request, encode
 const MAGIC: [u8; 8] = *b"QLCTRL\0\0";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 12;
+
+/// The journal is rewritten when it is longer than this many times its shortest form ...
+const GROWTH: u64 = 4;
+/// ... and this many bytes (chosen: some thousand requests between two rewrites).
+const GROWTH_BYTES: u64 = 1 << 20;
 
 /// Why a journal cannot be used. Nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,14 @@ pub enum JournalError {
         /// The version in its header.
         found: u32,
     },
+    /// Sound records follow one that is not: accepted requests were lost.
+    #[error("{path} is damaged at byte {at}, with sound records behind it")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the damaged record begins.
+        at: usize,
+    },
     /// The file could not be read or written.
     #[error("cannot use the control journal {path}")]
     System {
@@ -50,8 +64,11 @@ pub enum JournalError {
 /// An open journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    path: PathBuf,
     file: File,
     length: u64,
+    /// Length after the last rewrite.
+    shortest: u64,
     broken: bool,
 }
 
@@ -82,12 +99,22 @@ impl Journal {
         }
         let records = check_header(&bytes, path)?;
         let (requests, used) = read_records(records);
+        if let Some(tail) = records.get(used..)
+            && has_sound_record(tail)
+        {
+            return Err(JournalError::Damaged {
+                path: path.into(),
+                at: used.saturating_add(HEADER_BYTES),
+            });
+        }
         let length = used.saturating_add(HEADER_BYTES) as u64;
         file.set_len(length).map_err(failed)?;
         file.seek(SeekFrom::Start(length)).map_err(failed)?;
         let journal = Self {
+            path: path.into(),
             file,
             length,
+            shortest: length,
             broken: false,
         };
         Ok((journal, requests))
@@ -97,23 +124,37 @@ impl Journal {
     #[cfg(test)]
     pub(crate) fn unwritable(path: &Path) -> Self {
         Self {
+            path: path.into(),
             file: File::open(path).unwrap(),
             length: HEADER_BYTES as u64,
+            shortest: HEADER_BYTES as u64,
             broken: false,
         }
     }
 
-    /// Replaces the journal at `path` by the requests that lead to `state`.
+    /// Whether the journal has grown so far above its shortest form that it should be rewritten.
+    pub(crate) const fn is_overgrown(&self) -> bool {
+        self.length
+            > self
+                .shortest
+                .saturating_mul(GROWTH)
+                .saturating_add(GROWTH_BYTES)
+    }
+
+    /// Replaces the journal by the requests that lead to `state`.
     ///
     /// # Errors
     ///
-    /// [`JournalError::System`]; the old journal still stands then.
-    pub(crate) fn rewrite(path: &Path, state: &Association) -> Result<Self, JournalError> {
-        let failed = |source| JournalError::System {
-            path: path.into(),
+    /// [`JournalError::System`]; the old journal still stands then, or nothing can be appended.
+    pub(crate) fn rewrite(&mut self, state: &Association) -> Result<(), JournalError> {
+        self.replace(state).map_err(|source| JournalError::System {
+            path: self.path.clone(),
             source,
-        };
-        let temporary = path.with_extension("new");
+        })
+    }
+
+    fn replace(&mut self, state: &Association) -> io::Result<()> {
+        let temporary = self.path.with_extension("new");
         let mut bytes = header().to_vec();
         let contents = state.contents().map(|binding| Request::BindContent {
             binding: binding.clone(),
@@ -122,23 +163,24 @@ impl Journal {
             rules: rules.clone(),
         });
         for request in contents.chain(sessions) {
-            bytes.extend(record(&request).map_err(failed)?);
+            bytes.extend(record(&request)?);
         }
-        let mut file = File::create(&temporary).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        std::fs::rename(&temporary, path).map_err(failed)?;
-        let folder = path
+        let mut file = File::create(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, &self.path)?;
+        self.file = file;
+        self.length = bytes.len() as u64;
+        self.shortest = self.length;
+        let folder = self
+            .path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or_else(|| Path::new(".")))
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed)?;
-        Ok(Self {
-            file,
-            length: bytes.len() as u64,
-            broken: false,
-        })
+        let synced =
+            File::open(folder.unwrap_or_else(|| Path::new("."))).and_then(|file| file.sync_all());
+        // Which of the two files a power cut leaves is not known: nothing may be promised in one.
+        self.broken = synced.is_err();
+        synced
     }
 
     /// Appends a request and waits until it is on storage.
@@ -201,6 +243,11 @@ fn read_records(bytes: &[u8]) -> (Vec<Request>, usize) {
         rest = behind;
     }
     (requests, bytes.len().saturating_sub(rest.len()))
+}
+
+/// Whether a sound record begins anywhere in `bytes`.
+fn has_sound_record(bytes: &[u8]) -> bool {
+    (0..bytes.len()).any(|at| bytes.get(at..).and_then(read_record).is_some())
 }
 
 fn read_record(bytes: &[u8]) -> Option<(Request, &[u8])> {
@@ -279,6 +326,50 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
 
         assert_eq!(Journal::open(&path).unwrap().1, [delete(1)]);
+    }
+
+    #[test]
+    fn damage_before_sound_records_is_refused_and_the_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let sound = written(&path);
+        // In the first record's length, hash and message.
+        for place in [HEADER_BYTES, HEADER_BYTES + 5, HEADER_BYTES + 15] {
+            let mut bytes = sound.clone();
+            bytes[place] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+
+            let refused = Journal::open(&path);
+
+            assert!(
+                matches!(
+                    refused,
+                    Err(JournalError::Damaged {
+                        at: HEADER_BYTES,
+                        ..
+                    })
+                ),
+                "{place}: {refused:?}"
+            );
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_rewritten_journal_holds_the_state_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        written(&path);
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        let limits = qlink_pfcp::AssociationLimits {
+            sessions: 1,
+            contents: 1,
+        };
+
+        journal.rewrite(&Association::new(limits)).unwrap();
+        journal.append(&delete(3)).unwrap();
+
+        assert_eq!(Journal::open(&path).unwrap().1, [delete(3)]);
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl Start {
             journal,
         };
         start.resume(&requests, &recovered);
-        start.journal = Journal::rewrite(&config.journal, &start.association)?;
+        start.journal.rewrite(&start.association)?;
         Ok(start)
     }
 
