@@ -54,6 +54,18 @@ pub(crate) const fn class_words(classes: &ByteClasses) -> [u64; 8] {
 pub(crate) struct Trial {
     proof: FlowProof,
     views: Vec<View>,
+    /// Views of a forecast.
+    ahead: Vec<View>,
+}
+
+/// Head bytes that may wait for a first verified byte although nobody can pay for them: a request
+/// and a response head of 8 KiB.
+const UNVERIFIED_MAX: u64 = 16_384;
+
+/// What is pending in a session besides one flow, and what its sponsor pays in all.
+struct Sponsorship {
+    limit: u64,
+    others: u64,
 }
 
 impl Trial {
@@ -61,6 +73,7 @@ impl Trial {
         Self {
             proof: FlowProof::new(0),
             views: Vec::with_capacity(MAX_CONTENTS),
+            ahead: Vec::with_capacity(MAX_CONTENTS),
         }
     }
 
@@ -68,6 +81,19 @@ impl Trial {
         self.proof = *proof;
         self.views.clear();
         self.views.extend_from_slice(views);
+    }
+
+    /// Bytes that the payer would owe if all that is pending were acknowledged; `None` when that
+    /// is no more than before the judgement.
+    fn owed(
+        &mut self,
+        proof: &FlowProof,
+        views: &[View],
+        sponsorship: &Sponsorship,
+    ) -> Option<u64> {
+        let before = owed(&self.proof, &self.views, &mut self.ahead, sponsorship);
+        let after = owed(proof, views, &mut self.ahead, sponsorship);
+        (after > before).then_some(after)
     }
 
     fn restore(&self, proof: &mut FlowProof, views: &mut [View]) {
@@ -313,6 +339,29 @@ impl Plane {
                 return Err(reason);
             }
         }
+        if near && deltas.pending_in > 0 {
+            let pending = usage
+                .pending
+                .saturating_add(deltas.pending_in)
+                .saturating_sub(deltas.pending_out);
+            let sponsorship = Sponsorship {
+                limit: session.limit,
+                others: pending.saturating_sub(proof.pending_bytes()),
+            };
+            // Bytes that the sponsor will not pay must stop before they leave: acknowledged or
+            // closed it is too late.
+            let owed = if session.left() < pending {
+                self.trial.owed(proof, &session.views, &sponsorship)
+            } else {
+                None
+            };
+            let heads = Some(proof.unverified_overhead()).filter(|heads| *heads > UNVERIFIED_MAX);
+            let verdict = quota.judge(used, owed.max(heads).unwrap_or(0), payload);
+            if let QuotaVerdict::Stop(reason) = verdict {
+                self.trial.restore(proof, &mut session.views);
+                return Err(reason);
+            }
+        }
         let step = Step::new(usage, &deltas, quota, used);
         self.commit(flow, packet.slot, step.usage);
         Ok(step.deferred)
@@ -394,12 +443,34 @@ fn run(
     }
 }
 
+/// Bytes above the sponsor's limit, or otherwise charged, once all that is pending is
+/// acknowledged.
+fn owed(
+    proof: &FlowProof,
+    views: &[View],
+    ahead: &mut Vec<View>,
+    sponsorship: &Sponsorship,
+) -> u64 {
+    ahead.clear();
+    ahead.extend_from_slice(views);
+    let charged = proof.charge_ahead(ahead);
+    let now = unique(views);
+    let demand = unique(ahead)
+        .saturating_sub(now)
+        .saturating_add(sponsorship.others);
+    let room = sponsorship.limit.saturating_sub(now);
+    charged.saturating_add(demand.saturating_sub(room))
+}
+
+fn unique(views: &[View]) -> u64 {
+    views.iter().fold(0, |sum: u64, view| {
+        sum.saturating_add(view.classes().verified_unique.get())
+    })
+}
+
 /// Whether the views together passed the session's limit: each alone may use all that is left.
 fn exceeds(session: &Sponsored) -> bool {
-    let unique = session.views.iter().fold(0_u64, |sum, view| {
-        sum.saturating_add(view.classes().verified_unique.get())
-    });
-    unique > session.limit
+    unique(&session.views) > session.limit
 }
 
 /// The first view that has more verified bytes than before.

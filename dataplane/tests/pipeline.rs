@@ -313,6 +313,108 @@ fn foreign_bytes_under_the_films_url_are_charged_or_stopped() {
     );
 }
 
+/// Plays a download that is never acknowledged behind the handshake, and closes it by an
+/// acknowledgement of everything.
+fn unacknowledged(plane: &mut Plane, film: &[u8]) -> (u64, SessionUsage) {
+    let is_ack = |(direction, packet): &&(Direction, Vec<u8>)| {
+        *direction == Direction::Downlink || packet.len() != 40
+    };
+    let packets = download(film);
+    let (open, rest) = packets.split_at(4);
+    play(plane, open);
+    let body: Vec<_> = rest.iter().filter(is_ack).cloned().collect();
+    play(plane, &body);
+    let pending = plane.usage(SLOT).classes.pending.get();
+    play(plane, &packets[packets.len() - 1..]);
+    (pending, plane.usage(SLOT))
+}
+
+#[test]
+fn film_above_the_sponsors_limit_does_not_leave_when_nobody_can_pay() {
+    let film = bytes_of(100_000);
+    for (payer, reason) in [
+        (Payer::Block, "not_sponsored"),
+        (personal(0), "quota_exhausted"),
+    ] {
+        let mut rules = rules(&film, payer);
+        rules.sponsor.as_mut().unwrap().limit = Bytes::new(30_000);
+        let mut plane = in_memory(&rules, &film);
+
+        let (_, usage) = unacknowledged(&mut plane, &film);
+
+        assert!(drops(&plane).iter().any(|(name, _)| *name == reason));
+        assert!(
+            usage.classes.wire_payload <= Bytes::new(30_200),
+            "{usage:?}"
+        );
+        assert_eq!(usage.classes.user_charged, Bytes::ZERO);
+    }
+}
+
+#[test]
+fn a_personal_payer_is_charged_no_more_pending_bytes_than_it_can_pay() {
+    let film = bytes_of(100_000);
+    let mut rules = rules(&film, personal(20_000));
+    rules.sponsor.as_mut().unwrap().limit = Bytes::new(30_000);
+    let mut plane = in_memory(&rules, &film);
+
+    let usage = play(&mut plane, &download(&film));
+
+    assert_eq!(usage.personal_bytes, usage.classes.user_charged);
+    assert!(usage.personal_bytes <= Bytes::new(20_000));
+    assert!(usage.personal_bytes >= Bytes::new(18_000), "{usage:?}");
+}
+
+#[test]
+fn a_free_repeat_passes_although_the_limit_is_used_up() {
+    let film = bytes_of(50_000);
+    let mut rules = rules(&film, Payer::Block);
+    rules.sponsor.as_mut().unwrap().repeat = qlink_types::package::RepeatPolicy::Free;
+    let mut plane = in_memory(&rules, &film);
+    play(&mut plane, &download(&film));
+
+    let usage = play(&mut plane, &download(&film));
+
+    assert_eq!(usage.classes.verified_repeat, Bytes::new(50_000));
+    assert!(drops(&plane).is_empty(), "{:?}", drops(&plane));
+}
+
+#[test]
+fn heads_without_a_film_stop_at_16_kib_when_nobody_can_pay() {
+    let film = bytes_of(1_000);
+    let mut plane = in_memory(&rules(&film, Payer::Block), &film);
+    pass(
+        &mut plane,
+        Direction::Uplink,
+        &[segment(1, 0, TcpFlags::SYN, &[])],
+        0,
+    );
+    let request = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1_000));
+
+    let (mut seq, mut passed) = (1_u32, 0);
+    for _ in 0..7 {
+        let packet = segment(1, seq, TcpFlags::ACK, request.as_bytes());
+        let sent = pass(&mut plane, Direction::Uplink, &[packet.clone(), packet], 0);
+        passed += sent.n6.packets();
+        seq += u32::try_from(request.len()).unwrap();
+    }
+    for _ in 0..20 {
+        let copy = segment(1, 1, TcpFlags::ACK, request.as_bytes());
+        passed += pass(&mut plane, Direction::Uplink, &[copy], 0).n6.packets();
+    }
+
+    let usage = plane.usage(SLOT);
+    assert!(usage.classes.pending <= Bytes::new(16_384), "{usage:?}");
+    assert!(passed >= 14);
+    assert!(
+        drops(&plane)
+            .iter()
+            .all(|(name, _)| *name == "not_sponsored"),
+        "{:?}",
+        drops(&plane)
+    );
+}
+
 #[test]
 fn an_idle_flow_is_swept_and_nothing_stays_pending() {
     let film = bytes_of(50_000);

@@ -61,6 +61,15 @@ impl FlowProof {
         }
     }
 
+    /// Bytes that would be charged if all that is pending were acknowledged now. `views` are
+    /// copies, which take the acknowledgement; heads that wait for a verified byte do not count.
+    #[must_use]
+    pub fn charge_ahead(&self, views: &mut [View]) -> u64 {
+        let (mut flow, mut deltas) = (*self, Deltas::default());
+        flow.settle(views, u64::MAX, Outcome::Acknowledged, &mut deltas);
+        deltas.user_charged
+    }
+
     fn settle_piece(
         &mut self,
         views: &mut [View],

@@ -289,6 +289,16 @@ impl FlowProof {
         self.pending_verified.saturating_add(self.pending_overhead)
     }
 
+    /// Head and framing bytes that wait for a first verified byte; 0 once there was one.
+    #[must_use]
+    pub const fn unverified_overhead(&self) -> u64 {
+        if self.verified {
+            0
+        } else {
+            self.pending_overhead
+        }
+    }
+
     /// Broken conservation laws found so far; always zero.
     #[must_use]
     pub const fn violations(&self) -> u64 {
