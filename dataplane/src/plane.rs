@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use qlink_content::{CloseReason, FlowProof, HEAD_WORDS, IDLE_NS, LimitReason, View};
+use qlink_content::{CloseReason, FORGET_NS, FlowProof, HEAD_WORDS, IDLE_NS, LimitReason, View};
+use qlink_io::clock;
 use qlink_meter::{
     ArenaLayout, BurstDelta, CounterArena, FlowTable, HotSession, INFLIGHT_MAX, Recovered,
     SessionIdentity, SessionSlot, SessionTable, ViewIdentity, process_secret,
@@ -120,6 +121,8 @@ pub struct Plane {
     /// For each place of a view the session that uses it, live or closed.
     view_owners: Box<[Option<SessionSlot>]>,
     sweep_at: usize,
+    /// When a flow to be closed was last searched.
+    searched_ns: Option<u64>,
 }
 
 /// No entry in the running burst.
@@ -144,6 +147,7 @@ impl Plane {
             entries: Vec::with_capacity(INFLIGHT_MAX),
             view_owners: vec![None; limits.views as usize].into_boxed_slice(),
             sweep_at: 0,
+            searched_ns: None,
         }
     }
 
@@ -290,6 +294,7 @@ impl Plane {
                     if proof.closed().is_none() && self.flows.restore(*flow, identity.key) =>
                 {
                     *place = proof;
+                    place.seen_by(clock::now_ns());
                 }
                 (state, _) => {
                     let state = state.map(|proof| proof.closed());
@@ -378,8 +383,8 @@ impl Plane {
         }
     }
 
-    /// Closes flows of which nothing was seen for [`IDLE_NS`]: a few per call, so a burst is
-    /// never late because of it.
+    /// Settles what is pending in flows of which nothing was seen for [`IDLE_NS`] and closes them
+    /// after [`FORGET_NS`]: a few flows per call, so a burst is never late because of it.
     pub fn sweep(&mut self, now_ns: u64) {
         for _ in 0..SWEEP.min(self.flows.capacity()) {
             self.sweep_at = self.sweep_at.saturating_add(1);
@@ -387,14 +392,38 @@ impl Plane {
                 self.sweep_at = 0;
             }
             let flow = self.sweep_at;
-            let idle = self.flows.key(flow).is_some()
-                && self
-                    .proofs
-                    .get(flow)
-                    .is_some_and(|proof| now_ns.saturating_sub(proof.idle_since()) >= IDLE_NS);
-            if idle {
+            let (Some(_), Some(proof)) = (self.flows.key(flow), self.proofs.get(flow)) else {
+                continue;
+            };
+            let idle = now_ns.saturating_sub(proof.idle_since());
+            if idle >= FORGET_NS {
                 self.close_flow(flow, CloseReason::Idle);
+            } else if idle >= IDLE_NS && proof.pending_bytes() > 0 {
+                self.pause_flow(flow);
             }
+        }
+    }
+
+    /// Closes the flow that has rested longest, of `session` alone if one is given; `false` when
+    /// none has rested for [`IDLE_NS`]. Searches once per burst only.
+    pub(crate) fn make_room(&mut self, session: Option<SessionSlot>, now_ns: u64) -> bool {
+        if self.searched_ns == Some(now_ns) {
+            return false;
+        }
+        self.searched_ns = Some(now_ns);
+        let oldest = (0..self.flows.capacity())
+            .filter(|flow| {
+                let key = self.flows.key(*flow);
+                key.is_some_and(|key| session.is_none_or(|slot| key.session == slot))
+            })
+            .filter_map(|flow| Some((self.proofs.get(flow)?.idle_since(), flow)))
+            .min();
+        match oldest {
+            Some((seen, flow)) if now_ns.saturating_sub(seen) >= IDLE_NS => {
+                self.close_flow(flow, CloseReason::Idle);
+                true
+            }
+            _ => false,
         }
     }
 

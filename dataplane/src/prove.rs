@@ -283,10 +283,16 @@ impl Plane {
     }
 
     fn open_flow(&mut self, key: FlowKey, now_ns: u64) -> Result<usize, DropReason> {
-        if self.flows.of_session(key.session) >= self.session_flows_max {
+        if self.flows.of_session(key.session) >= self.session_flows_max
+            && !self.make_room(Some(key.session), now_ns)
+        {
             return Err(DropReason::SessionFlowsFull);
         }
-        let Some(flow) = self.flows.open(key) else {
+        let flow = match self.flows.open(key) {
+            None if self.make_room(None, now_ns) => self.flows.open(key),
+            opened => opened,
+        };
+        let Some(flow) = flow else {
             self.arena.count(WorkerCounter::FlowTableFull, 1);
             return Err(DropReason::FlowTableFull);
         };
@@ -398,6 +404,24 @@ impl Plane {
 
     /// Ends a flow: what is pending finds its class.
     pub(crate) fn close_flow(&mut self, flow: usize, reason: CloseReason) {
+        self.settle_flow(flow, |proof, views| proof.close(views, reason));
+        // A flow that does not count as closed by itself is over all the same.
+        if self.flows.key(flow).is_some() {
+            self.arena.close_flow(flow);
+            self.flows.close(flow);
+        }
+    }
+
+    /// Lets a flow rest: what is pending finds its class, and the connection may go on.
+    pub(crate) fn pause_flow(&mut self, flow: usize) {
+        self.settle_flow(flow, FlowProof::pause);
+    }
+
+    fn settle_flow(
+        &mut self,
+        flow: usize,
+        settle: impl FnOnce(&mut FlowProof, &mut [View]) -> Deltas,
+    ) {
         let Some(slot) = self.flows.key(flow).map(|key| key.session) else {
             return;
         };
@@ -407,19 +431,12 @@ impl Plane {
             self.sponsored.get_mut(slot.index()),
             quota,
         ) else {
-            self.arena.close_flow(flow);
-            self.flows.close(flow);
             return;
         };
-        let deltas = proof.close(&mut session.views, reason);
+        let deltas = settle(proof, &mut session.views);
         let usage = self.arena.usage(slot);
         let step = Step::new(usage, &deltas, quota, usage.personal);
         self.commit(flow, slot, step.usage);
-        // A flow that does not count as closed by itself is over all the same.
-        if self.flows.key(flow).is_some() {
-            self.arena.close_flow(flow);
-            self.flows.close(flow);
-        }
     }
 }
 

@@ -416,19 +416,63 @@ fn heads_without_a_film_stop_at_16_kib_when_nobody_can_pay() {
 }
 
 #[test]
-fn an_idle_flow_is_swept_and_nothing_stays_pending() {
+fn a_paused_download_goes_on_to_be_proven_and_nothing_stays_pending_meanwhile() {
     let film = bytes_of(50_000);
     let mut plane = in_memory(&rules(&film, Payer::Operator), &film);
     let packets = download(&film);
-    play(&mut plane, &packets[..20]);
-    assert_eq!(plane.open_flows(), 1);
+    // 14 packets: the last one is a film segment without its acknowledgement.
+    play(&mut plane, &packets[..14]);
+    let pending = plane.usage(SLOT).classes.pending;
+    assert!(pending > Bytes::ZERO);
 
     plane.sweep(qlink_content::IDLE_NS + 2);
 
-    assert_eq!(plane.open_flows(), 0);
+    assert_eq!(plane.open_flows(), 1);
     let usage = plane.usage(SLOT);
     assert_eq!(usage.classes.pending, Bytes::ZERO);
+    assert_eq!(usage.classes.undelivered, pending);
+    let usage = play(&mut plane, &packets[14..]);
+    assert_eq!(usage.classes.user_charged, Bytes::ZERO);
+    assert_eq!(
+        usage.classes.verified_unique.get() + pending.get(),
+        film.len() as u64
+    );
     assert!(usage.classes.is_conserved());
+}
+
+#[test]
+fn a_flow_is_forgotten_after_two_hours() {
+    let film = bytes_of(50_000);
+    let mut plane = in_memory(&rules(&film, Payer::Operator), &film);
+    play(&mut plane, &download(&film)[..20]);
+
+    plane.sweep(qlink_content::FORGET_NS);
+    assert_eq!(plane.open_flows(), 1);
+    plane.sweep(qlink_content::FORGET_NS + 1);
+
+    assert_eq!(plane.open_flows(), 0);
+    assert!(plane.usage(SLOT).classes.is_conserved());
+}
+
+#[test]
+fn the_flow_that_rested_longest_makes_room_for_another() {
+    let film = bytes_of(1_000);
+    let mut plane = in_memory(&rules(&film, Payer::Operator), &film);
+    let open = |plane: &mut Plane, port: u16, at: u64| {
+        let packet = segment(port, 0, TcpFlags::SYN, &[]);
+        let sent = pass(plane, Direction::Uplink, &[packet], at);
+        sent.n6.packets()
+    };
+    for port in 1..=4 {
+        assert_eq!(open(&mut plane, port, u64::from(port)), 1);
+    }
+
+    assert_eq!(open(&mut plane, 5, 100), 0);
+    assert_eq!(open(&mut plane, 5, qlink_content::IDLE_NS + 1), 1);
+    assert_eq!(open(&mut plane, 6, qlink_content::IDLE_NS + 1), 0);
+
+    assert_eq!(plane.open_flows(), 4);
+    assert_eq!(drops(&plane), [("flow_table_full", 2)]);
 }
 
 /// A TCP segment of the subscriber from `port`.

@@ -33,5 +33,10 @@ pub use registration::{
 pub use view::{Candidate, ContentSet, LimitReason, VIEW_RANGES, View};
 pub use words::{WordSink, WordsError};
 
-/// A flow is closed when nothing of it was seen for this long. Source: design.md law 2.
+/// When nothing of a flow was seen for this long, what is pending in it counts as undelivered.
+/// Source: design.md law 2.
 pub const IDLE_NS: u64 = 60_000_000_000;
+
+/// A flow of which nothing was seen for two hours, in nanoseconds, is over. Source: RFC 9293
+/// §3.8.4, the default of a keep-alive.
+pub const FORGET_NS: u64 = 7_200_000_000_000;

@@ -125,6 +125,16 @@ impl FlowProof {
         }
     }
 
+    /// Gives everything that is pending its class, as a close does; the flow goes on. For a
+    /// connection that rests: what its peer acknowledges later stays undelivered.
+    pub fn pause(&mut self, views: &mut [View]) -> Deltas {
+        let mut deltas = Deltas::default();
+        self.settle(views, u64::MAX, Outcome::Undelivered, &mut deltas);
+        self.settle_overhead(views, &mut deltas);
+        self.audit(&mut deltas);
+        deltas
+    }
+
     /// Closes the flow once.
     pub(super) fn end(&mut self, views: &mut [View], reason: CloseReason, deltas: &mut Deltas) {
         if self.closed().is_some() {

@@ -277,7 +277,14 @@ impl FlowProof {
             && self.pending_bytes() == 0
     }
 
-    /// When the last segment came, in the caller's nanoseconds; close after [`crate::IDLE_NS`].
+    /// Lets the last segment have come no later than `now_ns`: after a restart of the machine the
+    /// caller's clock may have begun anew.
+    pub fn seen_by(&mut self, now_ns: u64) {
+        self.last_ns = self.last_ns.min(now_ns);
+    }
+
+    /// When the last segment came, in the caller's nanoseconds; pause or close after
+    /// [`crate::IDLE_NS`], forget after [`crate::FORGET_NS`].
     #[must_use]
     pub const fn idle_since(&self) -> u64 {
         self.last_ns
@@ -402,7 +409,7 @@ impl FlowProof {
         other.isn.is_none() || answered.is_some_and(|position| known.contains(&position))
     }
 
-    fn audit(&mut self, deltas: &mut Deltas) {
+    pub(super) fn audit(&mut self, deltas: &mut Deltas) {
         if !deltas.is_conserved() {
             deltas.violations = 1;
             add(&mut self.violations, 1);
