@@ -29,8 +29,8 @@ BUILD_PACKAGES=(ca-certificates clang cmake g++ gcc git libclang-dev make mold p
 # tshark: the byte oracle. curl, jq: the CLI's examples. jsonschema: machine JSON by its schema.
 TEST_PACKAGES=(curl jq python3-jsonschema tshark)
 # Installed where the distribution has them as packages; tests that need one say when it is not
-# there. scapy: a foreign encoder. chromium: the console's pages.
-TEST_EXTRAS=(chromium python3-scapy)
+# there. scapy: a foreign encoder. chromium: the console's pages. hledger: an auditor of the books.
+TEST_EXTRAS=(chromium hledger python3-scapy)
 
 # Versions that the scripts were written for; one already installed is used as it is.
 NEXTEST_VERSION=0.9.143
