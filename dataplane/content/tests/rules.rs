@@ -635,6 +635,25 @@ fn contents_of_the_same_size_are_told_apart_by_their_first_bytes() {
 }
 
 #[test]
+fn contents_that_begin_alike_are_told_apart_by_the_whole_first_piece() {
+    let (a, mut b) = (film(1, 1_000), film(2, 1_000));
+    b[..700].copy_from_slice(&a[..700]);
+    for genuine in [0, 1] {
+        let body = [&a, &b][genuine].clone();
+        let mut rig = Rig::opened(&[&a, &b]);
+        rig.up(0, REQUEST);
+        let whole = [head(1_000), body].concat();
+
+        rig.down(0, &whole);
+        rig.ack(whole.len() as u64);
+
+        let proven = rig.views[genuine].classes().verified_unique.get();
+        assert_eq!(proven, 1_000);
+        assert_eq!(rig.total.user_charged, 0);
+    }
+}
+
+#[test]
 fn chunked_films_are_found_by_their_first_bytes() {
     let (a, b) = (film(1, 5_000), film(2, 3_000));
     let mut rig = Rig::opened(&[&a, &b]);

@@ -1,5 +1,7 @@
 //! One segment's payload, piece by piece: the class of every byte at arrival.
 
+use std::cmp::Reverse;
+
 use super::half::Half;
 use super::input::{Context, Direction, DropReason, Policy, Segment};
 use super::state::{FlowProof, MISMATCH_LIMIT, RESPONSES_KEPT, Standing, first_seq};
@@ -13,7 +15,7 @@ use crate::oracle::{CopyOracle, Oracle as _};
 /// Head and framing bytes allowed per request and per response. Source: design.md law 3.
 pub(super) const ALLOWANCE: u64 = 8_192;
 
-/// Bytes of a body that choose between contents. Source: the flow's rule i.
+/// Bytes of a body's first piece that a content must have to be chosen. Source: the flow's rule i.
 const PROBE: usize = 32;
 
 /// Classes all payload of `segment`.
@@ -411,7 +413,8 @@ impl<'a> Walk<'a, '_, '_> {
         }
     }
 
-    /// The content of a response by its first body bytes to come.
+    /// The content of a response by its first body bytes to come: the one that they continue
+    /// longest, for films may begin alike.
     fn decide(&mut self, message: u32, offset: u64, piece: &[u8]) -> Slot {
         let recent = self.flow.down.message.wrapping_sub(message) < RESPONSES_KEPT;
         let total = self
@@ -420,19 +423,19 @@ impl<'a> Walk<'a, '_, '_> {
             .get(total_index(message))
             .copied()
             .filter(|_| recent);
-        let probe = piece.get(..PROBE).unwrap_or(piece);
+        let least = piece.len().min(PROBE);
         let contents = self.context.contents;
         let first = total.and_then(|total| {
             (0..contents.slots())
                 .filter(|slot| fits(self.context, *slot, total))
-                .filter_map(|slot| contents.content(slot).map(|content| (content, slot)))
-                .filter(|(content, _)| {
-                    let oracle = CopyOracle::new(content.bytes);
-                    oracle.equal_prefix(offset, probe) == probe.len()
+                .filter_map(|slot| {
+                    let content = contents.content(slot)?;
+                    let equal = CopyOracle::new(content.bytes).equal_prefix(offset, piece);
+                    Some((equal, Reverse(content.id), slot)).filter(|(equal, ..)| *equal >= least)
                 })
-                .min_by_key(|(content, _)| content.id)
+                .max()
         });
-        let slot = first.map_or(Slot::None, |(_, slot)| Slot::Content(slot));
+        let slot = first.map_or(Slot::None, |(_, _, slot)| Slot::Content(slot));
         if let Slot::Content(slot) = slot {
             self.flow.primary.get_or_insert(slot);
         }
