@@ -13,4 +13,5 @@ mod console;
 mod rest;
 mod sessions;
 mod support;
+mod terms;
 mod transactions;
