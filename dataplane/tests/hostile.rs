@@ -56,10 +56,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// The classes sum up after every packet, nobody pays above a limit, and no byte of the
-    /// content is paid twice, whatever happens to the packets.
+    /// content is paid twice, whatever happens to the packets and whenever the viewer pauses.
     #[test]
     fn harmed_downloads_break_no_law(
         harms in prop::collection::vec((0..60_usize, harm()), 0..12), limit in 0..40_000_u64,
+        pause in 0..60_usize,
     ) {
         let film = bytes_of(30_000);
         let mut plane = in_memory(&rules(&film, personal(limit)), &film);
@@ -76,7 +77,11 @@ proptest! {
             *times = apply(frame, harm);
         }
 
-        for (side, frame, times) in frames {
+        for (number, (side, frame, times)) in frames.into_iter().enumerate() {
+            if number == pause {
+                plane.sweep(qlink_content::IDLE_NS + 2);
+                prop_assert_eq!(plane.usage(SLOT).classes.pending.get(), 0);
+            }
             let mut source = MemSource::new(vec![frame], LinkType::RawIp, times as u64);
             let mut ports = Ports { n3: MemSink::new(), n6: MemSink::new() };
             let mut burst = Burst::new();
