@@ -14,7 +14,8 @@ use crate::{struct_codec, tag_codec};
 /// zero once every flow is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ByteClasses {
-    /// All payload bytes behind TCP or UDP headers that were forwarded, both directions.
+    /// All payload bytes that were forwarded, both directions: what is behind TCP and UDP headers, and
+    /// behind the IP header for every other protocol.
     pub wire_payload: Bytes,
     /// Content bytes proven and acknowledged for the first time in this session.
     pub verified_unique: Bytes,
