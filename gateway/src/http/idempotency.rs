@@ -7,7 +7,7 @@
 //! The requests themselves are idempotent too (a transaction by its id, a session by its signed
 //! request), so a crash between effect and stored answer repeats the effect harmlessly.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -16,7 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use dashmap::DashSet;
 use qlink_serve::Problem;
-use qlink_store::{Column, KvStore, Sync, WriteBatch};
+use qlink_store::{Column, KvStore, StoreError, Sync, WriteBatch};
 use qlink_types::codec::Encode as _;
 use qlink_types::codec::{Blob, Decode as _};
 use qlink_types::ids::Hash32;
@@ -34,6 +34,10 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// How long an answer is kept: a day.
 const KEEP_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Rows that each stored answer looks at for expiry: twice as fast as they come, so the rows stay
+/// those of about a day.
+const SWEEP_ROWS: usize = 2;
 
 /// Requests under way at one time.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -59,6 +63,8 @@ struct_codec!(Stored {
 pub(crate) struct Keys {
     store: Arc<dyn KvStore>,
     in_flight: Arc<DashSet<String>>,
+    /// Last row that the sweep has looked at.
+    swept: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 impl Keys {
@@ -66,7 +72,25 @@ impl Keys {
         Self {
             store,
             in_flight: Arc::default(),
+            swept: Arc::default(),
         }
+    }
+
+    /// Adds the deletion of rows that have outlived their day to `batch`.
+    fn sweep(&self, now: TimeMs, batch: &mut WriteBatch) -> Result<(), StoreError> {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = self
+            .store
+            .scan(Column::Sessions, b"i", swept.as_deref(), SWEEP_ROWS)?;
+        *swept = rows.last().map(|(key, _)| key.clone());
+        for (key, value) in rows {
+            let expired = Stored::from_bytes(&value)
+                .map_or(true, |row| now >= row.stored_at.plus_millis(KEEP_MS));
+            if expired {
+                batch.delete(Column::Sessions, key);
+            }
+        }
+        Ok(())
     }
 
     fn begin(&self, key: &str) -> Result<InFlight, Problem> {
@@ -191,6 +215,8 @@ async fn store_answer(
             body: Blob::try_from(body.to_vec()).map_err(|error| internal(&error))?,
         };
         let mut batch = WriteBatch::new();
+        keys.sweep(stored.stored_at, &mut batch)
+            .map_err(|error| internal(&error))?;
         batch.put(Column::Sessions, row, stored.to_bytes());
         keys.store
             .write(batch, Sync::Durable)
@@ -208,4 +234,42 @@ fn row_key(path: &str, key: &str) -> Vec<u8> {
     let mut row = vec![b'i'];
     row.extend_from_slice(hasher.finalize().as_bytes());
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use qlink_store::MemoryStore;
+
+    use super::*;
+
+    fn stored(at: u64) -> Vec<u8> {
+        let row = Stored {
+            body_hash: Hash32::ZERO,
+            stored_at: TimeMs::new(at),
+            status: 200,
+            body: Blob::default(),
+        };
+        row.to_bytes()
+    }
+
+    #[test]
+    fn answers_older_than_a_day_go_as_new_ones_come() {
+        let store: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
+        let keys = Keys::new(Arc::clone(&store));
+        let mut batch = WriteBatch::new();
+        for key in 0..10u8 {
+            let age = if key % 2 == 0 { 0 } else { KEEP_MS };
+            batch.put(Column::Sessions, vec![b'i', key], stored(age));
+        }
+        store.write(batch, Sync::Lazy).unwrap();
+
+        for _ in 0..6 {
+            let mut batch = WriteBatch::new();
+            keys.sweep(TimeMs::new(KEEP_MS), &mut batch).unwrap();
+            store.write(batch, Sync::Lazy).unwrap();
+        }
+
+        let left = store.scan(Column::Sessions, b"i", None, 100).unwrap();
+        assert_eq!(left.len(), 5);
+    }
 }
