@@ -52,14 +52,16 @@ pub(crate) const fn mode_name(mode: CheatMode) -> &'static str {
     }
 }
 
-/// Price of a personal data package: a unit a byte, shared by those who carry.
-pub(crate) fn personal_price(bytes: u64) -> CarriageShares {
-    let half = bytes / 2;
-    let third = bytes.saturating_sub(half).saturating_mul(3) / 5;
+/// Price of a personal data package per byte: 5, 3 and 2 units for operator, BaseStation and
+/// gateway, so that every byte is charged exactly.
+pub(crate) const PERSONAL_UNITS_PER_BYTE: u64 = 10;
+
+/// Price of a personal data package of `bytes`.
+pub(crate) const fn personal_price(bytes: u64) -> CarriageShares {
     CarriageShares {
-        operator: Units::new(half),
-        basestation: Units::new(third),
-        gateway: Units::new(bytes.saturating_sub(half).saturating_sub(third)),
+        operator: Units::new(bytes.saturating_mul(5)),
+        basestation: Units::new(bytes.saturating_mul(3)),
+        gateway: Units::new(bytes.saturating_mul(2)),
     }
 }
 

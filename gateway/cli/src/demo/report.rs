@@ -11,7 +11,7 @@ use qlink_types::rating::Ratio;
 use qlink_types::units::{Bytes, Units};
 use serde_json::{Value, json};
 
-use super::cheaters::{counted_foreign, mode_name};
+use super::cheaters::{PERSONAL_UNITS_PER_BYTE, counted_foreign, mode_name};
 use super::story::{Guest, Outcome, Stage, proven_bytes, received_bytes};
 
 /// The finished report.
@@ -280,6 +280,11 @@ async fn cheaters(
             counted.foreign_bytes > 0,
         );
         let carriage = personal.ledger.current.carriage_paid.total()?;
+        checks.equal(
+            &format!("{name} charged units"),
+            &carriage.get(),
+            &charged.saturating_mul(PERSONAL_UNITS_PER_BYTE),
+        );
         rows.push(json!({
             "session": opened.session,
             "peer": peer(opened.gateway),
