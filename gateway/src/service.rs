@@ -15,7 +15,7 @@ use qlink_pfcp::{
 use qlink_store::KvStore;
 use qlink_types::codec::{List, Text};
 use qlink_types::ids::{GatewayId, Hash32, OperatorId, SessionId};
-use qlink_types::package::{PackageTerms, RepeatPolicy, Scope};
+use qlink_types::package::{PackageTerms, Scope};
 use qlink_types::receipt::{Receipt, ReceiptSigner, SignedReceipt};
 use qlink_types::signature::{ChainId, SecretKey};
 use qlink_types::transaction::Party;
@@ -433,25 +433,27 @@ impl Service {
             contents: List::try_from(contents.to_vec()).map_err(|_| too_many())?,
             origins: List::try_from(self.config.origins.clone()).map_err(|_| too_many())?,
             limit: leg.limit,
-            repeat: match terms.repeat {
-                RepeatPolicy::ChargeUser => RepeatPolicy::ChargeUser,
-                RepeatPolicy::Free => RepeatPolicy::Free,
-            },
+            repeat: terms.repeat,
         })
     }
 
     /// Reads the counters of every open session from the data plane's arena; tells which it read.
     pub(crate) fn refresh(&self) -> BTreeSet<SessionId> {
-        let Some(info) = self.link.info() else {
-            return BTreeSet::new();
-        };
-        let ids: Vec<SessionId> = self
+        let ids: BTreeSet<SessionId> = self
             .registry()
             .open_sessions()
             .map(|session| session.session)
             .collect();
+        self.refresh_of(&ids)
+    }
+
+    /// The same for those of `ids` that are open.
+    fn refresh_of(&self, ids: &BTreeSet<SessionId>) -> BTreeSet<SessionId> {
+        let Some(info) = self.link.info() else {
+            return BTreeSet::new();
+        };
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let readings = counters.read(&info, &ids);
+        let readings = counters.read(&info, ids);
         drop(counters);
         let mut registry = self.registry();
         let mut read = BTreeSet::new();
@@ -488,7 +490,7 @@ impl Service {
     ///
     /// [`ServiceError::UnknownSession`], or when its row cannot be read.
     pub(crate) fn session(&self, id: &SessionId) -> Result<Session, ServiceError> {
-        self.refresh();
+        self.refresh_of(&BTreeSet::from([*id]));
         self.registry()
             .session(id)?
             .ok_or(ServiceError::UnknownSession(*id))

@@ -1,5 +1,6 @@
 //! Reading a session's counters out of the data plane's arena.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use qlink_meter::ArenaReader;
@@ -17,24 +18,22 @@ impl Counters {
     pub(crate) fn read(
         &mut self,
         info: &DataPlaneInfo,
-        sessions: &[SessionId],
-    ) -> Vec<(SessionId, SessionUsage)> {
+        sessions: &BTreeSet<SessionId>,
+    ) -> BTreeMap<SessionId, SessionUsage> {
         let path = Path::new(info.arena.as_str());
         if self.arena.as_ref().is_none_or(|(open, _)| open != path) {
             match ArenaReader::open(path) {
                 Ok(reader) => self.arena = Some((path.to_owned(), reader)),
                 Err(error) => {
                     tracing::warn!(%error, "the data plane's arena cannot be read yet");
-                    return Vec::new();
+                    return BTreeMap::new();
                 }
             }
         }
         let Some((_, reader)) = &self.arena else {
-            return Vec::new();
+            return BTreeMap::new();
         };
-        sessions
-            .iter()
-            .filter_map(|id| Some((*id, reader.session(id)?.usage)))
-            .collect()
+        let found = reader.sessions_of(sessions).into_iter();
+        found.map(|(id, snapshot)| (id, snapshot.usage)).collect()
     }
 }

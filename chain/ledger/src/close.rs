@@ -25,6 +25,7 @@ use crate::package::{Closing, EpochTotals, Package, PendingTopUp, RewardLine};
 use crate::row::CorruptRow;
 use crate::settle::payee_party;
 use crate::state::{Space, StateError};
+use crate::table::Handle;
 use crate::view::tail;
 use crate::viewer;
 use crate::working::{Defect, Stop, WorkingSet};
@@ -34,7 +35,7 @@ use crate::working::{Defect, Stop, WorkingSet};
 const EVENTS_BEFORE_SETTLEMENT: usize = 65_536 - 3 * (MAX_PAYEES as usize) - 2;
 
 /// Whether the terms of `package` run and have not been ended.
-pub(crate) const fn check_open(package: &Package) -> Result<(), Status> {
+const fn check_open(package: &Package) -> Result<(), Status> {
     match package.state {
         PackageState::Open => Ok(()),
         PackageState::Closed => Err(Status::PackageClosed),
@@ -49,14 +50,14 @@ pub(crate) const fn check_open(package: &Package) -> Result<(), Status> {
     }
 }
 
-/// Begins the close that an owner asks for.
-pub(crate) fn close_package(
+/// The package `id` with its place, if its terms run and `sender` owns it.
+pub(crate) fn load_owned_open(
     set: &mut WorkingSet<'_>,
     sender: &AccountId,
     id: &PackageId,
-) -> Result<Vec<Event>, Stop> {
+) -> Result<(Handle, Package), Stop> {
     let handle = set.packages.load(set.state, id)?;
-    let mut package = set
+    let package = set
         .packages
         .get(handle)
         .cloned()
@@ -65,6 +66,16 @@ pub(crate) fn close_package(
         return Err(Status::NotOwner.into());
     }
     check_open(&package)?;
+    Ok((handle, package))
+}
+
+/// Begins the close that an owner asks for.
+pub(crate) fn close_package(
+    set: &mut WorkingSet<'_>,
+    sender: &AccountId,
+    id: &PackageId,
+) -> Result<Vec<Event>, Stop> {
+    let (handle, mut package) = load_owned_open(set, sender, id)?;
     let events = begin(set, id, &mut package, ClosingReason::Owner)?;
     set.packages.set(handle, package);
     Ok(events)

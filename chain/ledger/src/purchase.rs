@@ -144,16 +144,7 @@ pub(crate) fn top_up(
     id: &PackageId,
     top_up: PendingTopUp,
 ) -> Result<Vec<Event>, Stop> {
-    let handle = set.packages.load(set.state, id)?;
-    let mut package = set
-        .packages
-        .get(handle)
-        .cloned()
-        .ok_or(Status::UnknownPackage)?;
-    if package.owner != *sender {
-        return Err(Status::NotOwner.into());
-    }
-    close::check_open(&package)?;
+    let (handle, mut package) = close::load_owned_open(set, sender, id)?;
     if set.context.time_ms >= package.valid_until {
         return Err(Status::PackageExpired.into());
     }

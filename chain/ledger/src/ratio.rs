@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qlink_types::batch::Batch;
 use qlink_types::codec::List;
-use qlink_types::ids::{PackageId, ViewerKey};
+use qlink_types::ids::{GatewayId, PackageId, ViewerKey};
 use qlink_types::outcome::{Share, Status};
 use qlink_types::package::PackageTerms;
 use qlink_types::rating::{RatingError, Ratio};
@@ -54,6 +54,23 @@ impl<'a> Merge<'a> {
         self.package
     }
 
+    /// Refuses a record of a counter that is not the batch's own, or of terms that do not run.
+    #[inline]
+    fn check_counter(
+        &self,
+        gateway: GatewayId,
+        incarnation: Incarnation,
+        package_epoch: PackageEpoch,
+    ) -> Result<(), Status> {
+        if gateway != self.batch.gateway || incarnation > self.batch.incarnation {
+            return Err(Status::RecordForeign);
+        }
+        if package_epoch != self.package.package_epoch {
+            return Err(Status::WrongPackageEpoch);
+        }
+        Ok(())
+    }
+
     /// Merges one ratio record.
     pub(crate) fn ratio_record(
         &mut self,
@@ -62,12 +79,7 @@ impl<'a> Merge<'a> {
         record: &RatioRecord,
     ) -> Result<(), Stop> {
         let key = &record.key;
-        if key.gateway != self.batch.gateway || key.incarnation > self.batch.incarnation {
-            return Err(Status::RecordForeign.into());
-        }
-        if key.package_epoch != self.package.package_epoch {
-            return Err(Status::WrongPackageEpoch.into());
-        }
+        self.check_counter(key.gateway, key.incarnation, key.package_epoch)?;
         if !record.bytes.edge.is_zero() || !record.bytes.receipt.is_zero() {
             return Err(Status::GradeNotAccepted.into());
         }
@@ -144,12 +156,7 @@ impl<'a> Merge<'a> {
         record: &CarriageRecord,
     ) -> Result<(), Stop> {
         let key = &record.key;
-        if key.gateway != self.batch.gateway || key.incarnation > self.batch.incarnation {
-            return Err(Status::RecordForeign.into());
-        }
-        if key.package_epoch != self.package.package_epoch {
-            return Err(Status::WrongPackageEpoch.into());
-        }
+        self.check_counter(key.gateway, key.incarnation, key.package_epoch)?;
         let payees = payees_of(key);
         for party in payees.iter().filter_map(|(_, _, party)| *party) {
             let handle = set.parties.load(set.state, &party)?;

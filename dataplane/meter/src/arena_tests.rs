@@ -196,6 +196,26 @@ fn a_closed_session_keeps_its_counters_and_an_heir_starts_at_zero() {
 }
 
 #[test]
+fn many_sessions_are_read_together_and_a_live_one_stands_before_a_closed_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("arena");
+    let mut arena = populated(&path);
+    step(&mut arena, 7);
+    arena.close_session(SLOT);
+    arena.establish(SessionSlot::new(0), &identity(3));
+    arena.establish(SessionSlot::new(2), &identity(1));
+    let reader = ArenaReader::open(&path).unwrap();
+    let ids = [1, 3, 9].map(|number| SessionId::new([number; 16]));
+
+    let found = reader.sessions_of(&ids.into());
+
+    let slots: Vec<_> = found.iter().map(|(id, row)| (*id, row.slot)).collect();
+    let expected = [(ids[0], SessionSlot::new(2)), (ids[1], SessionSlot::new(0))];
+    assert_eq!(slots, expected);
+    assert_eq!(found[&ids[0]].usage, SessionUsage::default());
+}
+
+#[test]
 fn other_limits_or_a_newer_layout_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("arena");

@@ -1,6 +1,6 @@
 //! The readers' side of the counters: other processes, while the writer works.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -128,18 +128,42 @@ impl ArenaReader {
     /// One session; a live one rather than a closed one of the same id.
     #[must_use]
     pub fn session(&self, session: &SessionId) -> Option<SessionSnapshot> {
-        let mut found: Vec<usize> = (0..self.layout.sessions)
-            .filter(|slot| {
-                self.identity(*slot)
-                    .is_some_and(|identity| identity.session == *session)
+        self.sessions_of(&BTreeSet::from([*session]))
+            .remove(session)
+    }
+
+    /// Those of `wanted` that the arena holds, in one pass over it however many they are; of each
+    /// a live one rather than a closed one of the same id.
+    #[must_use]
+    pub fn sessions_of(
+        &self,
+        wanted: &BTreeSet<SessionId>,
+    ) -> BTreeMap<SessionId, SessionSnapshot> {
+        let mut places: BTreeMap<SessionId, (usize, SessionState)> = BTreeMap::new();
+        for slot in 0..self.layout.sessions {
+            let Some(identity) = self.identity(slot) else {
+                continue;
+            };
+            if !wanted.contains(&identity.session) {
+                continue;
+            }
+            let place = (slot, identity.state);
+            let kept = places.entry(identity.session).or_insert(place);
+            if kept.1 == SessionState::Closed && identity.state != SessionState::Closed {
+                *kept = place;
+            }
+        }
+        if places.is_empty() {
+            return BTreeMap::new();
+        }
+        let mut contents = self.contents();
+        places
+            .into_iter()
+            .filter_map(|(id, (slot, _))| {
+                let snapshot = self.snapshot(slot, &mut contents)?;
+                (snapshot.identity.session == id).then_some((id, snapshot))
             })
-            .collect();
-        found.sort_by_key(|slot| {
-            self.identity(*slot)
-                .is_none_or(|identity| identity.state == SessionState::Closed)
-        });
-        let slot = found.first()?;
-        self.snapshot(*slot, &mut self.contents())
+            .collect()
     }
 
     fn snapshot(
