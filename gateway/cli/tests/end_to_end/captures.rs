@@ -1,6 +1,6 @@
 //! With `--capture`, tshark alone reproduces what the report states.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -177,10 +177,21 @@ fn foreign_tail(down: &Stream, film: &[u8]) -> u64 {
     let body = &down.bytes[head..];
     let genuine = body.iter().zip(film).take_while(|(a, b)| a == b).count();
     let border = head + genuine;
+    let mut mismatches = BTreeSet::new();
     let mut foreign = 0;
     for (offset, copy) in &down.copies {
         let end = offset + copy.len();
-        foreign += end.saturating_sub(border.max(*offset)) as u64;
+        // Film that is sent once more now, for the link lost it, is foreign like the rest.
+        let demoted = mismatches.len() >= 3;
+        let from = if demoted {
+            *offset
+        } else {
+            border.max(*offset)
+        };
+        foreign += end.saturating_sub(from) as u64;
+        if end > border {
+            mismatches.insert(*offset);
+        }
     }
     foreign
 }
