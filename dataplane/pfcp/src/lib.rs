@@ -20,6 +20,7 @@ mod address;
 mod association;
 mod cause;
 mod message;
+pub mod model;
 mod rules;
 mod usage;
 
