@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::plane::PlaneLimits;
+use crate::shard::WORKERS_MAX;
 
 /// Configuration as written; [`Self::validate`] before use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,10 @@ pub struct DataplaneConfig {
     pub arena: PathBuf,
     /// Path of the control journal.
     pub journal: PathBuf,
+    /// Worker threads, 1 to 16, each with an arena of its own (`arena`, `arena.1`, ...) and an equal
+    /// share of the bounds below. The arenas belong to this number.
+    #[serde(default = "default_workers")]
+    pub workers: u8,
     /// Most sessions, 1 to 1048576. The arena belongs to these bounds.
     #[serde(default = "default_sessions")]
     pub max_sessions: u32,
@@ -35,6 +40,10 @@ pub struct DataplaneConfig {
     /// Most bound contents, 1 to 1048576.
     #[serde(default = "default_contents")]
     pub max_contents: u32,
+}
+
+const fn default_workers() -> u8 {
+    1
 }
 
 const fn default_sessions() -> u32 {
@@ -79,13 +88,15 @@ pub enum ConfigError {
 }
 
 impl DataplaneConfig {
-    /// The bounds, once every key is known to be usable.
+    /// The bounds of each worker, once every key is known to be usable.
     ///
     /// # Errors
     ///
     /// The first [`ConfigError`].
     pub fn validate(&self) -> Result<PlaneLimits, ConfigError> {
+        let workers = u32::from(self.workers);
         let ranges = [
+            ("workers", workers, WORKERS_MAX.into()),
             ("max_sessions", self.max_sessions, 1 << 20),
             ("max_flows", self.max_flows, 1 << 16),
             ("max_views", self.max_views, 1 << 22),
@@ -109,9 +120,9 @@ impl DataplaneConfig {
             }
         }
         Ok(PlaneLimits {
-            sessions: self.max_sessions,
-            flows: self.max_flows,
-            views: self.max_views,
+            sessions: self.max_sessions.div_ceil(workers),
+            flows: self.max_flows.div_ceil(workers),
+            views: self.max_views.div_ceil(workers),
         })
     }
 }

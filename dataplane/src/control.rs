@@ -1,14 +1,14 @@
 //! The control thread: requests in, the worker told, the journal written, answers out.
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use qlink_content::verify_copy;
 use qlink_io::filemap::FileMap;
-use qlink_meter::{ArenaReader, SessionSlot, SessionState, TeidAllocator};
+use qlink_io::handover::Bell;
+use qlink_meter::{ArenaReader, SessionSlot, TeidAllocator};
 use qlink_pfcp::{
     Answer, Association, Cause, ContentBinding, DataPlaneInfo, Novelty, Refusal, Request,
     SessionRules, SessionUsage, TunnelAddress,
@@ -17,6 +17,7 @@ use qlink_types::ids::{ContentId, SessionId, Teid};
 
 use crate::contents::Copy;
 use crate::journal::Journal;
+use crate::shard::{Place, Route};
 
 /// How long the worker may take to apply a command (chosen: it does so between two bursts).
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,27 +37,27 @@ pub(crate) enum Command {
     Delete {
         slot: SessionSlot,
     },
+    /// Another worker has this session.
+    AddRoute(Route),
+    /// Another worker no longer has this session.
+    RemoveRoute(Route),
 }
 
 /// A command and where its result goes.
 pub(crate) type Order = (Command, Sender<Result<SessionUsage, Refusal>>);
 
-/// The control thread's end of the channel to the worker.
+/// The control thread's end of the channel to a worker.
 #[derive(Debug)]
 pub(crate) struct WorkerHandle {
     orders: Sender<Order>,
-    /// One byte ends the worker's sleep.
-    wake: UnixDatagram,
+    bell: Bell,
 }
 
 impl WorkerHandle {
-    /// A handle and the worker's ends.
-    pub(crate) fn pair() -> std::io::Result<(Self, Receiver<Order>, UnixDatagram)> {
-        let (wake, woken) = UnixDatagram::pair()?;
-        wake.set_nonblocking(true)?;
-        woken.set_nonblocking(true)?;
+    /// A handle whose worker `bell` wakes, and the worker's end.
+    pub(crate) fn pair(bell: Bell) -> (Self, Receiver<Order>) {
         let (orders, received) = bounded(16);
-        Ok((Self { orders, wake }, received, woken))
+        (Self { orders, bell }, received)
     }
 
     fn run(&self, command: Command) -> Result<SessionUsage, Refusal> {
@@ -64,8 +65,7 @@ impl WorkerHandle {
         self.orders
             .send_timeout((command, result), WORKER_TIMEOUT)
             .map_err(|_| Refusal::new(Cause::Busy, "the worker takes no commands"))?;
-        // A full socket buffer means that the worker is being woken already.
-        let _ = self.wake.send(&[1]);
+        self.bell.ring();
         answer
             .recv_timeout(WORKER_TIMEOUT)
             .map_err(|_| Refusal::new(Cause::Busy, "the worker did not answer"))?
@@ -73,22 +73,31 @@ impl WorkerHandle {
 
     /// Wakes the worker so that it sees a stop flag.
     pub(crate) fn wake(&self) {
-        let _ = self.wake.send(&[1]);
+        self.bell.ring();
     }
+}
+
+/// One worker as the control thread sees it.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) allocator: TeidAllocator,
+    pub(crate) worker: WorkerHandle,
+    pub(crate) reader: ArenaReader,
+    /// Sessions that stand there.
+    pub(crate) sessions: usize,
 }
 
 /// State of the control plane.
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) association: Association,
-    pub(crate) slots: BTreeMap<SessionId, SessionSlot>,
+    pub(crate) places: BTreeMap<SessionId, Place>,
     /// Final counters of sessions that the worker has ended and whose delete is not durable yet.
     pub(crate) ended: BTreeMap<SessionId, SessionUsage>,
     pub(crate) copies: BTreeMap<ContentId, Copy>,
-    pub(crate) allocator: TeidAllocator,
+    /// In the order of their numbers; at least one.
+    pub(crate) shards: Vec<Shard>,
     pub(crate) journal: Journal,
-    pub(crate) worker: WorkerHandle,
-    pub(crate) reader: ArenaReader,
     pub(crate) info: DataPlaneInfo,
 }
 
@@ -158,35 +167,90 @@ impl Control {
                 .map(|teid| self.established(session, teid))
                 .ok_or_else(|| Refusal::new(Cause::SessionUnknown, &session.to_string()));
         }
-        let association = &self.association;
-        let taken = |teid| association.is_teid_taken(teid);
-        let (slot, own) = self
-            .allocator
-            .allocate(now_ns, taken)
-            .ok_or_else(|| Refusal::new(Cause::NoResources, "no rested session slot"))?;
+        let (place, own) = self.allocate(now_ns)?;
         let teid = rules.teid.unwrap_or(own);
         let rules = SessionRules {
             teid: Some(teid),
             ..rules
         };
         let command = Command::Establish {
-            slot,
+            slot: place.slot,
             rules: Box::new(rules.clone()),
             copies: copies_of(&rules, &self.copies),
         };
-        if let Err(refusal) = self.worker.run(command) {
-            self.allocator.release(slot, now_ns);
+        if let Err(refusal) = self.run(place, command) {
+            self.release(place, now_ns);
             return Err(refusal);
         }
         let request = Request::Establish { rules };
         if let Err(refusal) = self.make_durable(&request) {
-            let _ = self.worker.run(Command::Delete { slot });
-            self.allocator.release(slot, now_ns);
+            let slot = place.slot;
+            let _ = self.run(place, Command::Delete { slot });
+            self.release(place, now_ns);
             return Err(refusal);
         }
+        if let Request::Establish { rules } = &request {
+            self.announce(place, rules, Command::AddRoute);
+        }
         self.association.apply(&request);
-        self.slots.insert(session, slot);
+        self.places.insert(session, place);
         Ok(self.established(session, teid))
+    }
+
+    /// A rested slot in the shard that has the fewest sessions.
+    fn allocate(&mut self, now_ns: u64) -> Result<(Place, Teid), Refusal> {
+        let association = &self.association;
+        let mut order: Vec<(usize, u8)> = (0_u8..)
+            .zip(&self.shards)
+            .map(|(number, shard)| (shard.sessions, number))
+            .collect();
+        order.sort_unstable();
+        for (_, number) in order {
+            let Some(shard) = self.shards.get_mut(usize::from(number)) else {
+                continue;
+            };
+            let taken = |teid| association.is_teid_taken(teid);
+            if let Some((slot, teid)) = shard.allocator.allocate(now_ns, taken) {
+                shard.sessions = shard.sessions.saturating_add(1);
+                let place = Place {
+                    shard: number,
+                    slot,
+                };
+                return Ok((place, teid));
+            }
+        }
+        Err(Refusal::new(Cause::NoResources, "no rested session slot"))
+    }
+
+    fn release(&mut self, place: Place, now_ns: u64) {
+        if let Some(shard) = self.shards.get_mut(usize::from(place.shard)) {
+            shard.allocator.release(place.slot, now_ns);
+            shard.sessions = shard.sessions.saturating_sub(1);
+        }
+    }
+
+    /// Has the worker of `place` do something.
+    fn run(&self, place: Place, command: Command) -> Result<SessionUsage, Refusal> {
+        self.shards
+            .get(usize::from(place.shard))
+            .ok_or_else(|| Refusal::new(Cause::SystemFailure, "no such worker"))?
+            .worker
+            .run(command)
+    }
+
+    /// Tells all other workers of a session's route. One that does not answer is only slower to
+    /// know: until then it drops what is not its own.
+    fn announce(&self, place: Place, rules: &SessionRules, command: fn(Route) -> Command) {
+        let Some(route) = Route::to(place, rules) else {
+            return;
+        };
+        for (number, shard) in (0_u8..).zip(&self.shards) {
+            if number != place.shard
+                && let Err(refusal) = shard.worker.run(command(route))
+            {
+                tracing::warn!(worker = number, %refusal, "a route could not be announced");
+            }
+        }
     }
 
     fn established(&self, session: SessionId, teid: Teid) -> Answer {
@@ -200,15 +264,21 @@ impl Control {
     /// The journal comes first: new limits that the worker knows but a restart forgets would let
     /// bytes pass that nobody reserved.
     fn modify(&mut self, session: SessionId, request: &Request) -> Result<Answer, Refusal> {
+        let mut before = None;
         if self.association.check(request)? == Novelty::New {
             self.make_durable(request)?;
+            before = self.association.session(&session).cloned();
             self.association.apply(request);
         }
-        let slot = self.slot(session)?;
+        let place = self.place(session)?;
         let rules = self.association.session(&session).cloned();
         let rules = rules.ok_or_else(|| Refusal::new(Cause::SessionUnknown, ""))?;
-        let rules = Box::new(rules);
-        self.worker.run(Command::Modify { slot, rules })?;
+        if let Some(before) = before {
+            self.announce(place, &before, Command::RemoveRoute);
+            self.announce(place, &rules, Command::AddRoute);
+        }
+        let (slot, rules) = (place.slot, Box::new(rules));
+        self.run(place, Command::Modify { slot, rules })?;
         Ok(Answer::Modified { session })
     }
 
@@ -217,31 +287,36 @@ impl Control {
         if let Err(refusal) = self.association.check(&request) {
             return self.deleted_before(session).ok_or(refusal);
         }
-        let slot = self.slot(session)?;
+        let place = self.place(session)?;
+        let slot = place.slot;
         let usage = match self.ended.get(&session) {
             Some(usage) => usage.clone(),
-            None => self.worker.run(Command::Delete { slot })?,
+            None => self.run(place, Command::Delete { slot })?,
         };
         self.ended.insert(session, usage.clone());
         self.make_durable(&request)?;
         self.ended.remove(&session);
+        if let Some(rules) = self.association.session(&session) {
+            self.announce(place, rules, Command::RemoveRoute);
+        }
         self.association.apply(&request);
-        self.slots.remove(&session);
-        self.allocator.release(slot, now_ns);
+        self.places.remove(&session);
+        self.release(place, now_ns);
         Ok(Answer::Deleted { session, usage })
     }
 
     /// A repeated delete gets the same counters as long as the slot rests.
     fn deleted_before(&self, session: SessionId) -> Option<Answer> {
-        let found = self.reader.session(&session)?;
-        (found.identity.state == SessionState::Closed).then_some(Answer::Deleted {
+        let mut shards = self.shards.iter();
+        let found = shards.find_map(|shard| shard.reader.session(&session))?;
+        (!found.is_live()).then_some(Answer::Deleted {
             session,
             usage: found.usage,
         })
     }
 
-    fn slot(&self, session: SessionId) -> Result<SessionSlot, Refusal> {
-        self.slots
+    fn place(&self, session: SessionId) -> Result<Place, Refusal> {
+        self.places
             .get(&session)
             .copied()
             .ok_or_else(|| Refusal::new(Cause::SessionUnknown, &session.to_string()))

@@ -21,10 +21,12 @@ const LIMITS: PlaneLimits = PlaneLimits {
 
 /// Control in `folder`, and a thread that ends with it.
 fn control(folder: &std::path::Path) -> Control {
-    let (worker, orders, _woken) = WorkerHandle::pair().unwrap();
+    let (bell, _sleeper) = qlink_io::handover::bell().unwrap();
+    let (worker, orders) = WorkerHandle::pair(bell);
     let setup = ArenaSetup {
         layout: LIMITS.layout(),
         incarnation: Incarnation::new(1),
+        shards: 1,
     };
     let arena = folder.join("arena");
     let (counters, _) = CounterArena::open(&arena, setup).unwrap();
@@ -45,13 +47,16 @@ fn control(folder: &std::path::Path) -> Control {
             sessions: 4,
             contents: 4,
         }),
-        slots: BTreeMap::new(),
+        places: BTreeMap::new(),
         ended: BTreeMap::new(),
         copies: BTreeMap::from([(content, copy)]),
-        allocator: TeidAllocator::new(0, 4, 7),
+        shards: vec![Shard {
+            allocator: TeidAllocator::new(0, 4, 7),
+            worker,
+            reader: ArenaReader::open(&arena).unwrap(),
+            sessions: 0,
+        }],
         journal: Journal::open(&folder.join("journal")).unwrap().0,
-        worker,
-        reader: ArenaReader::open(&arena).unwrap(),
         info: DataPlaneInfo {
             incarnation: Incarnation::new(1),
             n3: "127.0.0.1:2152".parse().unwrap(),

@@ -20,11 +20,15 @@ mod metrics;
 pub mod parse;
 pub mod pipeline;
 pub mod plane;
+mod process;
 mod prove;
 pub mod replay;
+mod serve;
+mod shard;
+mod start;
 mod worker;
 
 pub use config::{ConfigError, DataplaneConfig};
 pub use journal::JournalError;
 pub use metrics::metrics_text;
-pub use worker::{DataplaneError, run};
+pub use process::{DataplaneError, run};

@@ -1,14 +1,14 @@
 //! The data plane's metrics as text, read from the arena.
 
 use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
-use qlink_meter::{ArenaReader, DropReason, SessionState, WorkerCounter};
+use qlink_meter::{ArenaSet, DropReason, SessionState, WorkerCounter};
 
 /// All metrics in the text format of Prometheus.
 ///
 /// # Errors
 ///
 /// [`prometheus::Error`]: not possible with the fixed names here.
-pub fn metrics_text(reader: &ArenaReader) -> Result<Vec<u8>, prometheus::Error> {
+pub fn metrics_text(reader: &ArenaSet) -> Result<Vec<u8>, prometheus::Error> {
     let registry = Registry::new();
     let totals = reader.totals();
     for counter in WorkerCounter::ALL {

@@ -23,6 +23,7 @@ use qlink_wire::{
 
 use crate::parse::{Inner, Transport, parse_inner};
 use crate::plane::{NO_ENTRY, Plane};
+use crate::shard::Handed;
 
 /// Which side a burst came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,33 @@ pub enum Side {
     N3,
     /// Origins: plain inner IP packets.
     N6,
+}
+
+/// How a burst reached this worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Through a port: packets of other workers' sessions are handed over.
+    Port,
+    /// From a worker that says that the sessions are ours.
+    HandedOver,
+}
+
+/// Where a burst came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ingress {
+    /// Which side.
+    pub side: Side,
+    /// How.
+    pub arrival: Arrival,
+}
+
+impl From<Side> for Ingress {
+    fn from(side: Side) -> Self {
+        Self {
+            side,
+            arrival: Arrival::Port,
+        }
+    }
 }
 
 /// Source: TS 29.244 §4.4.
@@ -109,12 +137,13 @@ impl Planned<'_> {
 #[inline]
 pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
     plane: &mut Plane,
-    side: Side,
+    ingress: impl Into<Ingress>,
     source: &S,
     burst: &Burst,
     ports: &mut Ports<A, B>,
     now_ns: u64,
 ) {
+    let Ingress { side, arrival } = ingress.into();
     let mut parsed = [Parsed::Done; BURST_MAX];
     let mut planned = [Planned::EMPTY; BURST_MAX];
 
@@ -132,7 +161,17 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
         *slot = plane.find(packet);
     }
     let mut count = 0;
-    for (slot, packet) in slots.iter().zip(&parsed).take(burst.len()) {
+    for ((slot, packet), descriptor) in slots.iter().zip(&parsed).zip(burst) {
+        if slot.is_none() && arrival == Arrival::Port {
+            match plane.hand_over(packet, descriptor, source.frame(descriptor)) {
+                Handed::Over => continue,
+                Handed::Refused => {
+                    plane.arena.count_drop(DropReason::HandoverFull, 1);
+                    continue;
+                }
+                Handed::Nobody => {}
+            }
+        }
         let Some(plan) = planned.get_mut(count) else {
             break;
         };
@@ -152,6 +191,7 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
     if side == Side::N3 {
         plane.answer_echoes(&parsed, &mut ports.n3);
     }
+    plane.others.ring();
     plane.sweep(now_ns);
 }
 
@@ -232,6 +272,19 @@ impl Plane {
         self.sessions.prefetch_slot(slot);
         self.arena.prefetch_usage(slot);
         Some(slot)
+    }
+
+    /// Gives a packet whose session is not ours to the worker that has it.
+    fn hand_over(&mut self, packet: &Parsed<'_>, descriptor: &Descriptor, frame: &[u8]) -> Handed {
+        let handed = match packet {
+            Parsed::Done | Parsed::Echo { .. } => Handed::Nobody,
+            Parsed::Uplink { teid, .. } => self.others.uplink(*teid, descriptor, frame),
+            Parsed::Downlink { ue, .. } => self.others.downlink(ue, descriptor, frame),
+        };
+        if handed == Handed::Over {
+            self.arena.count(WorkerCounter::HandedOver, 1);
+        }
+        handed
     }
 
     /// Plans what to send; `Ok(false)`: nothing of a session.
@@ -419,7 +472,7 @@ impl Plane {
             let Parsed::Echo { sequence, to } = packet else {
                 continue;
             };
-            if !self.sessions.is_peer(&to.ip()) {
+            if !self.sessions.is_peer(&to.ip()) && !self.others.is_peer(&to.ip()) {
                 self.arena.count_drop(DropReason::PeerUnknown, 1);
                 continue;
             }

@@ -14,6 +14,7 @@ use qlink_types::units::Bytes;
 
 use crate::contents::{Copy, SessionContents};
 use crate::prove::{Trial, class_words, write_view};
+use crate::shard::Others;
 
 /// Flows looked at for idleness per burst.
 const SWEEP: usize = 8;
@@ -113,6 +114,8 @@ pub struct Plane {
     pub(crate) sponsored: Box<[Option<Box<Sponsored>>]>,
     pub(crate) arena: CounterArena,
     pub(crate) neighbours: Neighbours,
+    /// The sessions of other workers.
+    pub(crate) others: Others,
     pub(crate) trial: Trial,
     /// For each session its entry in `entries` during a burst, or [`NO_ENTRY`].
     pub(crate) marks: Box<[u8]>,
@@ -142,6 +145,7 @@ impl Plane {
             sponsored: (0..sessions).map(|_| None).collect(),
             arena,
             neighbours,
+            others: Others::none(),
             trial: Trial::new(),
             marks: vec![NO_ENTRY; sessions].into_boxed_slice(),
             entries: Vec::with_capacity(INFLIGHT_MAX),

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use qlink_dataplane::{DataplaneConfig, DataplaneError, metrics_text, run};
 use qlink_io::seqpacket::SeqConn;
-use qlink_meter::{ArenaReader, ArenaSetup, CounterArena, TeidAllocator};
+use qlink_meter::{ArenaSet, ArenaSetup, CounterArena, TeidAllocator};
 use qlink_pfcp::{
     Answer, Cause, ContentBinding, DataPlaneInfo, DownlinkPath, Payer, Request, SessionChanges,
     SessionRules, SessionUsage, Sponsor, decode_answer, encode_request,
@@ -67,6 +67,7 @@ impl Network {
             control_socket: path("control"),
             arena: path("arena"),
             journal: path("journal"),
+            workers: 1,
             max_sessions: 4,
             max_flows: 4,
             max_views: 4,
@@ -201,7 +202,7 @@ fn receive(socket: &UdpSocket) -> Vec<u8> {
 
 /// What a packet adds is counted after it was sent, so the sender may be earlier than the count.
 fn eventually(arena: &Path, session: SessionId, done: impl Fn(&SessionUsage) -> bool) {
-    let reader = ArenaReader::open(arena).unwrap();
+    let reader = ArenaSet::open(arena).unwrap();
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let snapshot = reader.session(&session).unwrap();
@@ -237,7 +238,7 @@ fn a_session_is_established_carries_packets_both_ways_and_is_deleted() {
         session: SessionId::new([9; 16]),
     };
     assert_eq!(running.cause(&unknown), Cause::SessionUnknown);
-    let text = metrics_text(&ArenaReader::open(&network.config.arena).unwrap()).unwrap();
+    let text = metrics_text(&ArenaSet::open(&network.config.arena).unwrap()).unwrap();
     let text = String::from_utf8(text).unwrap();
     assert!(
         text.contains("qlink_dataplane_sent_packets_total 2"),
@@ -265,7 +266,7 @@ fn a_subscriber_cannot_reach_the_next_hop() {
     // Packets keep their order, so this one arriving shows that the other one was judged.
     network.uplink(&running, teid, 100);
 
-    let drops = ArenaReader::open(&network.config.arena).unwrap().drops();
+    let drops = ArenaSet::open(&network.config.arena).unwrap().drops();
     assert_eq!(drops.get("to_infrastructure"), Some(&1));
     running.stop();
 }
@@ -431,6 +432,7 @@ fn a_delete_that_a_kill_cut_short_keeps_its_counters() {
     let setup = ArenaSetup {
         layout: network.config.validate().unwrap().layout(),
         incarnation: Incarnation::new(1),
+        shards: 1,
     };
     let (mut arena, _) = CounterArena::open(&network.config.arena, setup).unwrap();
     arena.close_session(TeidAllocator::slot_of(teid));
@@ -444,4 +446,68 @@ fn a_delete_that_a_kill_cut_short_keeps_its_counters() {
     assert_eq!(usage.contents.len(), 1);
     assert_eq!(running.delete(rules.session), usage);
     running.stop();
+}
+
+#[test]
+fn sessions_of_several_workers_carry_packets_whoever_received_them() {
+    let mut network = Network::new();
+    network.config.workers = 3;
+    network.config.max_sessions = 9;
+    let mut running = network.start();
+    let ues = ["10.45.0.2:4", "10.45.0.3:4", "10.45.0.4:4"];
+    let teids: Vec<Teid> = (1..)
+        .zip(ues)
+        .map(|(number, ue)| {
+            running.establish(SessionRules {
+                ue: ue.parse::<SocketAddr>().unwrap().ip(),
+                ..network.rules(number)
+            })
+        })
+        .collect();
+    let shards: Vec<u32> = teids.iter().map(|teid| teid.get() >> 28).collect();
+    assert_eq!(shards, [0, 1, 2]);
+
+    let restart = |running: Running| {
+        running.stop();
+        network.start()
+    };
+    for round in 1..=2_u64 {
+        for (ue, teid) in ues.iter().zip(&teids) {
+            let up = datagram(ue, SERVER, 100);
+            let mut message = gpdu_header(teid.get(), 128).to_vec();
+            message.extend(&up);
+            network
+                .basestation
+                .send_to(&message, running.info.n3)
+                .unwrap();
+            assert_eq!(receive(&network.origin), up);
+            let down = datagram(SERVER, ue, 200);
+            network.origin.send_to(&down, running.info.n6).unwrap();
+            assert_eq!(
+                parse_gtpu(&receive(&network.basestation)).unwrap().payload,
+                down
+            );
+        }
+        for number in 1..=3 {
+            eventually(
+                &network.config.arena,
+                SessionId::new([number; 16]),
+                |usage| usage.uplink.packets == round && usage.downlink.packets == round,
+            );
+        }
+        if round == 1 {
+            running = restart(running);
+        }
+    }
+
+    // All downlink packets came to one socket: two sessions in three are another worker's.
+    let counters = ArenaSet::open(&network.config.arena).unwrap();
+    assert_eq!(counters.totals().worker.get("handed_over"), Some(&4));
+    let usage = running.delete(SessionId::new([3; 16]));
+    assert_eq!(usage.downlink.network_bytes, Bytes::new(456));
+    running.stop();
+    let mut other = network.config.clone();
+    other.workers = 2;
+    let error = run(&other, |_| {}, &AtomicBool::new(true)).unwrap_err();
+    assert!(error.is_bad_configuration(), "{error}");
 }

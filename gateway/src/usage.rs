@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use qlink_meter::ArenaReader;
+use qlink_meter::ArenaSet;
 use qlink_pfcp::{DataPlaneInfo, SessionUsage};
 use qlink_types::ids::SessionId;
 
 /// A reader that follows the data plane from arena file to arena file.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    arena: Option<(PathBuf, ArenaReader)>,
+    arena: Option<(PathBuf, ArenaSet)>,
 }
 
 impl Counters {
@@ -22,7 +22,7 @@ impl Counters {
     ) -> BTreeMap<SessionId, SessionUsage> {
         let path = Path::new(info.arena.as_str());
         if self.arena.as_ref().is_none_or(|(open, _)| open != path) {
-            match ArenaReader::open(path) {
+            match ArenaSet::open(path) {
                 Ok(reader) => self.arena = Some((path.to_owned(), reader)),
                 Err(error) => {
                     tracing::warn!(%error, "the data plane's arena cannot be read yet");

@@ -28,7 +28,7 @@ pub struct Descriptor {
 
 impl Descriptor {
     /// An empty frame; fills the unused places of a burst.
-    const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         offset: 0,
         len: 0,
         orig_len: 0,

@@ -5,6 +5,7 @@
 //! | [`mem`] | frames from memory, for benches and tests |
 //! | [`pcap`] | total readers of pcap and pcapng, and their writers |
 //! | [`udp`] | a UDP endpoint with `recvmmsg`/`sendmmsg` in bursts of 32, without privileges |
+//! | [`handover`] | packets from worker to worker, and waking the one that sleeps |
 //! | [`arena`] | the shared file mapping that counters live in and that survives `kill -9` |
 //! | [`filemap`] | a file as `&[u8]`, for content copies |
 //! | [`seqpacket`] | message sockets between processes of one machine |
@@ -30,13 +31,16 @@ mod burst;
 pub mod clock;
 mod error;
 pub mod filemap;
+pub mod handover;
 mod map;
 pub mod mem;
 pub mod pcap;
 pub mod seqpacket;
 mod sys;
 pub mod udp;
+mod udp_group;
 pub mod wait;
 
 pub use burst::{BURST_MAX, Burst, Descriptor, Outgoing, PacketSink, PacketSource};
 pub use error::IoError;
+pub use udp_group::Steering;

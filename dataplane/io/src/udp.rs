@@ -70,6 +70,22 @@ impl UdpPort {
             }
         };
         let socket = UdpSocket::bind(address).map_err(failed("bind"))?;
+        Self::from_socket(socket, address, link)
+    }
+
+    /// A port on a bound socket; `address` is what errors name.
+    pub(crate) fn from_socket(
+        socket: UdpSocket,
+        address: SocketAddr,
+        link: LinkType,
+    ) -> Result<Self, IoError> {
+        let failed = |operation| {
+            move |source| IoError::Socket {
+                operation,
+                address,
+                source,
+            }
+        };
         socket
             .set_nonblocking(true)
             .map_err(failed("set non-blocking"))?;

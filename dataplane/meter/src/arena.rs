@@ -47,6 +47,8 @@ pub struct ArenaSetup {
     pub layout: ArenaLayout,
     /// Counter start that a new arena gets; an existing one keeps its own.
     pub incarnation: Incarnation,
+    /// How many arenas the data plane has, one for each worker (1 to 16).
+    pub shards: u8,
 }
 
 /// What stood in the arena.
@@ -126,6 +128,8 @@ worker_counters! {
     UncertainBytes = "uncertain_bytes";
     /// Times that an arena with state was opened again.
     Recoveries = "recoveries";
+    /// Packets handed over to the worker that owns their session.
+    HandedOver = "handed_over";
 }
 
 #[derive(Debug)]
@@ -149,6 +153,7 @@ impl Backing {
 pub struct CounterArena {
     backing: Backing,
     layout: ArenaLayout,
+    shards: u8,
     /// What the usage rows hold: read here, written through.
     usages: Box<[Usage]>,
     redo: RedoList,
@@ -172,6 +177,7 @@ impl CounterArena {
         let arena = Self {
             backing: Backing::Memory(words),
             layout,
+            shards: 1,
             usages: vec![Usage::default(); layout.sessions].into_boxed_slice(),
             redo: RedoList::new(),
         };
@@ -184,6 +190,7 @@ impl CounterArena {
         let mut arena = Self {
             backing,
             layout,
+            shards: setup.shards,
             usages: vec![Usage::default(); layout.sessions].into_boxed_slice(),
             redo: RedoList::new(),
         };
@@ -201,7 +208,7 @@ impl CounterArena {
         }
     }
 
-    fn dimensions(&self) -> [(usize, &'static str, usize); 6] {
+    fn dimensions(&self) -> [(usize, &'static str, usize); 7] {
         let layout = &self.layout;
         [
             (header::SESSIONS, "sessions", layout.sessions),
@@ -210,6 +217,7 @@ impl CounterArena {
             (header::VIEW_WORDS, "view words", layout.view_words),
             (header::FLOW_WORDS, "flow words", layout.flow_words),
             (header::HEAD_WORDS, "head words", layout.head_words),
+            (header::WORKERS, "workers", usize::from(self.shards)),
         ]
     }
 
@@ -219,7 +227,6 @@ impl CounterArena {
             store(self.words(), at, value as u64);
         }
         store(self.words(), header::INCARNATION, incarnation.get());
-        store(self.words(), header::WORKERS, 1);
         store(self.words(), header::VERSION, LAYOUT_VERSION);
     }
 

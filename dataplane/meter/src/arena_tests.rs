@@ -23,6 +23,7 @@ fn setup() -> ArenaSetup {
     ArenaSetup {
         layout: LAYOUT,
         incarnation: Incarnation::new(77),
+        shards: 1,
     }
 }
 

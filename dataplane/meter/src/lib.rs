@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod arena_set;
 mod flow;
 mod identity;
 mod index;
@@ -31,6 +32,7 @@ mod teid;
 mod usage;
 
 pub use arena::{ArenaSetup, CounterArena, ProofUpdate, Recovered, SetupError, WorkerCounter};
+pub use arena_set::{ArenaSet, shard_path};
 pub use flow::{FlowKey, FlowTable};
 pub use identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
 pub use index::{KeyedIndex, TableKey, process_secret};

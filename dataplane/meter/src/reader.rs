@@ -53,7 +53,15 @@ pub struct SessionSnapshot {
     pub usage: SessionUsage,
 }
 
-/// Sums over the whole data plane.
+impl SessionSnapshot {
+    /// Whether the session still stands.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.identity.state == SessionState::Live
+    }
+}
+
+/// Sums over one worker, or over all of a data plane.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Packets accepted for transmit.
@@ -68,7 +76,7 @@ pub struct Totals {
     pub worker: BTreeMap<&'static str, u64>,
 }
 
-/// Reads the counters of a data plane, living or dead.
+/// Reads the counters of one worker, living or dead; [`crate::ArenaSet`] reads those of all.
 #[derive(Debug)]
 pub struct ArenaReader {
     view: ArenaView,
@@ -76,7 +84,7 @@ pub struct ArenaReader {
 }
 
 impl ArenaReader {
-    /// Opens the arena file of a data plane.
+    /// Opens the arena file of a worker.
     ///
     /// # Errors
     ///
@@ -113,6 +121,12 @@ impl ArenaReader {
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         Incarnation::new(load(self.words(), header::INCARNATION))
+    }
+
+    /// How many workers the data plane has, each with an arena of its own.
+    #[must_use]
+    pub fn shards(&self) -> u8 {
+        u8::try_from(load(self.words(), header::WORKERS)).unwrap_or(u8::MAX)
     }
 
     /// Every session, closed ones too until their place is used again. Each is consistent in
@@ -250,7 +264,7 @@ impl ArenaReader {
             .collect()
     }
 
-    /// Sums over the whole data plane.
+    /// Sums over this worker.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let value = |counter: WorkerCounter| {

@@ -90,6 +90,8 @@ reasons! {
     CoreSignalling = "core_signalling";
     /// The session has as many content flows as one session may have.
     SessionFlowsFull = "session_flows_full";
+    /// The worker that owns the session has no room for more packets of others.
+    HandoverFull = "handover_full";
 }
 
 impl DropReason {

@@ -93,6 +93,7 @@ pub(crate) fn open(arena: &Path, rules: &SessionRules, film: &[u8]) -> (Plane, R
     let setup = ArenaSetup {
         layout: LIMITS.layout(),
         incarnation: Incarnation::new(1),
+        shards: 1,
     };
     let (arena, recovered) = CounterArena::open(arena, setup).unwrap();
     let mut plane = Plane::new(LIMITS, arena, neighbours());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use qlink_localnet::FetchResult;
-use qlink_meter::ArenaReader;
+use qlink_meter::ArenaSet;
 use tokio::task::JoinHandle;
 
 use super::Options;
@@ -27,7 +27,7 @@ pub(crate) async fn disturb(
     if kills.is_empty() {
         return Ok(());
     }
-    let arena = ArenaReader::open(network.arena()).context("the data plane's counters")?;
+    let arena = ArenaSet::open(network.arena()).context("the data plane's counters")?;
     for (index, (instant, victim)) in kills.into_iter().enumerate() {
         while arena.totals().network_bytes < instant {
             if traffic.is_finished() {

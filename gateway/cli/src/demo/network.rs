@@ -426,6 +426,7 @@ impl Network {
             control_socket: self.socket("dataplane"),
             arena: self.arena(),
             journal: folder.join("control.journal"),
+            workers: 1,
             max_sessions: self.plan.sessions.max(64),
             max_flows: self.plan.sessions.max(64).saturating_mul(4),
             max_views: self.plan.sessions.max(64).saturating_mul(2),

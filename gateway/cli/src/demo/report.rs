@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use qlink_client::rpc::ViewerAnswer;
-use qlink_meter::ArenaReader;
+use qlink_meter::ArenaSet;
 use qlink_types::ids::AccountId;
 use qlink_types::package::PackageState;
 use qlink_types::rating::Ratio;
@@ -46,7 +46,7 @@ impl Checks {
 pub(crate) async fn make(stage: &Stage<'_>, outcome: &Outcome) -> anyhow::Result<Report> {
     let mut checks = Checks::default();
     let viewers = viewers(stage, outcome, &mut checks).await?;
-    let arena = ArenaReader::open(stage.network.arena())?;
+    let arena = ArenaSet::open(stage.network.arena())?;
     let plane = arena.totals();
     let cheaters = cheaters(stage, outcome, plane.uncertain_bytes, &mut checks).await?;
     let community = qlink_ledger::ModuleAccount::Community.id();
@@ -105,7 +105,7 @@ pub(crate) async fn make(stage: &Stage<'_>, outcome: &Outcome) -> anyhow::Result
     })
 }
 
-fn dataplane(arena: &ArenaReader, totals: &qlink_meter::Totals) -> Value {
+fn dataplane(arena: &ArenaSet, totals: &qlink_meter::Totals) -> Value {
     let drops: serde_json::Map<String, Value> = arena
         .drops()
         .into_iter()

@@ -62,6 +62,7 @@ impl SimPlane {
                 head_words: 16,
             },
             incarnation: INCARNATION,
+            shards: 1,
         };
         let (arena, _) = CounterArena::open(&path, setup).unwrap();
         let state = Arc::new(Mutex::new(State {

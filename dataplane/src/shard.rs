@@ -1,0 +1,324 @@
+//! Which worker a session belongs to.
+//!
+//! Every worker owns one shard: its tables, its arena, its part of the TEIDs (the shard is a TEID's
+//! upper four bits). A session lives in one shard, both directions. A packet that another worker
+//! received is handed over to the owner, whom [`Others`] finds.
+
+use std::net::IpAddr;
+
+use qlink_io::handover::{Bell, Outlet};
+use qlink_io::{Descriptor, handover};
+use qlink_meter::{KeyedIndex, SessionSlot};
+use qlink_pfcp::SessionRules;
+use qlink_types::ids::Teid;
+
+use crate::pipeline::Side;
+
+/// Most workers of one data plane: a TEID has four bits for its shard.
+pub(crate) const WORKERS_MAX: u8 = 16;
+
+/// Packets that wait for a worker, on each side (chosen: 16 full bursts).
+const INBOX_PARCELS: usize = 512;
+
+/// Where a session lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) shard: u8,
+    pub(crate) slot: SessionSlot,
+}
+
+/// The shard in a TEID; whether the TEID is one of ours only its owner can tell.
+pub(crate) const fn shard_of(teid: Teid) -> u8 {
+    let [high, ..] = teid.get().to_be_bytes();
+    high >> 4
+}
+
+/// What other workers need to know of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) shard: u8,
+    pub(crate) ue: IpAddr,
+    /// Uplink endpoint, where it is not one of ours.
+    pub(crate) teid: Option<Teid>,
+    pub(crate) peer: IpAddr,
+}
+
+impl Route {
+    /// The route to a session in `place`; `None` while its rules carry no TEID.
+    pub(crate) fn to(place: Place, rules: &SessionRules) -> Option<Self> {
+        let teid = rules.teid?;
+        let own = shard_of(teid) == place.shard
+            && qlink_meter::TeidAllocator::slot_of(teid) == place.slot;
+        Some(Self {
+            shard: place.shard,
+            ue: rules.ue,
+            teid: (!own).then_some(teid),
+            peer: rules.path.peer.ip(),
+        })
+    }
+}
+
+/// The way to one other worker.
+#[derive(Debug, Clone)]
+struct Way {
+    n3: Outlet,
+    n6: Outlet,
+    bell: Bell,
+}
+
+/// Where the sessions of other workers are, and the ways there.
+#[derive(Debug)]
+pub(crate) struct Others {
+    /// By shard; our own place is empty.
+    ways: Vec<Option<Way>>,
+    by_ue: KeyedIndex<IpAddr>,
+    foreign: KeyedIndex<u32>,
+    /// How many sessions of others each BaseStation address carries.
+    peers: KeyedIndex<IpAddr>,
+    /// Workers to be woken after the burst, a bit each.
+    rung: u16,
+}
+
+/// Whether a packet found its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handed {
+    /// It is in the owner's inbox.
+    Over,
+    /// The owner's inbox is full.
+    Refused,
+    /// No other worker has its session.
+    Nobody,
+}
+
+/// The inboxes of one worker.
+#[derive(Debug)]
+pub(crate) struct Inboxes {
+    pub(crate) n3: handover::Inbox,
+    pub(crate) n6: handover::Inbox,
+}
+
+/// Connects `workers` workers with each other; `bells[n]` wakes worker n, `sessions` is the room
+/// for sessions of the whole data plane. One worker alone needs no ways.
+pub(crate) fn connect(bells: &[Bell], sessions: u32, secret: u64) -> Vec<(Others, Inboxes)> {
+    let (ways, inboxes): (Vec<Way>, Vec<Inboxes>) = bells
+        .iter()
+        .map(|bell| {
+            let parcels = if bells.len() > 1 { INBOX_PARCELS } else { 0 };
+            let bytes = if bells.len() > 1 {
+                qlink_io::udp::DATAGRAM_MAX
+            } else {
+                0
+            };
+            let (n3, n3_inbox) = handover::handover(parcels, bytes);
+            let (n6, n6_inbox) = handover::handover(parcels, bytes);
+            let bell = bell.clone();
+            let inboxes = Inboxes {
+                n3: n3_inbox,
+                n6: n6_inbox,
+            };
+            (Way { n3, n6, bell }, inboxes)
+        })
+        .unzip();
+    let room = if bells.len() > 1 {
+        sessions as usize
+    } else {
+        1
+    };
+    inboxes
+        .into_iter()
+        .enumerate()
+        .map(|(own, inboxes)| {
+            let ways = ways.iter().enumerate();
+            let others = Others {
+                ways: ways
+                    .map(|(shard, way)| (shard != own).then(|| way.clone()))
+                    .collect(),
+                by_ue: KeyedIndex::new(room, secret),
+                foreign: KeyedIndex::new(room, secret),
+                peers: KeyedIndex::new(room, secret),
+                rung: 0,
+            };
+            (others, inboxes)
+        })
+        .collect()
+}
+
+impl Others {
+    /// One worker alone.
+    pub(crate) fn none() -> Self {
+        Self {
+            ways: Vec::new(),
+            by_ue: KeyedIndex::new(1, 0),
+            foreign: KeyedIndex::new(1, 0),
+            peers: KeyedIndex::new(1, 0),
+            rung: 0,
+        }
+    }
+
+    /// Learns of a session of another worker.
+    pub(crate) fn add(&mut self, route: &Route) {
+        let shard = u32::from(route.shard);
+        // There is room for every session that the data plane may have.
+        let _ = self.by_ue.insert(route.ue, shard);
+        if let Some(teid) = route.teid {
+            let _ = self.foreign.insert(teid.get(), shard);
+        }
+        let carried = self.peers.get(&route.peer).unwrap_or(0);
+        let _ = self.peers.insert(route.peer, carried.saturating_add(1));
+    }
+
+    /// Forgets it.
+    pub(crate) fn remove(&mut self, route: &Route) {
+        self.by_ue.remove(&route.ue);
+        if let Some(teid) = route.teid {
+            self.foreign.remove(&teid.get());
+        }
+        match self.peers.get(&route.peer).unwrap_or(0) {
+            0 | 1 => {
+                self.peers.remove(&route.peer);
+            }
+            carried => {
+                let _ = self.peers.insert(route.peer, carried.saturating_sub(1));
+            }
+        }
+    }
+
+    /// Whether a session of another worker has a BaseStation with this address.
+    pub(crate) fn is_peer(&self, address: &IpAddr) -> bool {
+        self.peers.get(address).is_some()
+    }
+
+    /// Hands an uplink packet to the worker that owns `teid`.
+    pub(crate) fn uplink(&mut self, teid: Teid, descriptor: &Descriptor, frame: &[u8]) -> Handed {
+        let known = self.foreign.get(&teid.get());
+        let shard = known.unwrap_or_else(|| u32::from(shard_of(teid)));
+        self.hand(shard, Side::N3, descriptor, frame)
+    }
+
+    /// Hands a downlink packet to the worker that owns the subscriber.
+    pub(crate) fn downlink(
+        &mut self,
+        ue: &IpAddr,
+        descriptor: &Descriptor,
+        frame: &[u8],
+    ) -> Handed {
+        match self.by_ue.get(ue) {
+            Some(shard) => self.hand(shard, Side::N6, descriptor, frame),
+            None => Handed::Nobody,
+        }
+    }
+
+    fn hand(&mut self, shard: u32, side: Side, descriptor: &Descriptor, frame: &[u8]) -> Handed {
+        let Some(Some(way)) = self.ways.get(shard as usize) else {
+            return Handed::Nobody;
+        };
+        let outlet = match side {
+            Side::N3 => &way.n3,
+            Side::N6 => &way.n6,
+        };
+        if !outlet.push(descriptor, frame) {
+            return Handed::Refused;
+        }
+        self.rung |= 1 << (shard & 15);
+        Handed::Over
+    }
+
+    /// Wakes every worker that got a packet since the last call.
+    #[inline]
+    pub(crate) fn ring(&mut self) {
+        if self.rung == 0 {
+            return;
+        }
+        for (shard, way) in self.ways.iter().enumerate() {
+            if let Some(way) = way
+                && self.rung & 1 << shard != 0
+            {
+                way.bell.ring();
+            }
+        }
+        self.rung = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qlink_io::handover::bell;
+    use qlink_io::{Burst, PacketSource as _};
+
+    use super::*;
+
+    const UE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+    fn descriptor() -> Descriptor {
+        Descriptor {
+            offset: 0,
+            len: 0,
+            orig_len: 0,
+            timestamp_ns: 0,
+            peer: None,
+            link: qlink_wire::LinkType::RawIp,
+        }
+    }
+
+    fn route(teid: Option<u32>) -> Route {
+        Route {
+            shard: 1,
+            ue: UE,
+            teid: teid.map(Teid::new),
+            peer: UE,
+        }
+    }
+
+    #[test]
+    fn a_packet_reaches_the_owner_by_teid_by_foreign_teid_and_by_subscriber() {
+        let bells: Vec<Bell> = (0..2).map(|_| bell().unwrap().0).collect();
+        let mut ends = connect(&bells, 4, 1);
+        let (_, mut second) = ends.pop().unwrap();
+        let (mut others, _) = ends.pop().unwrap();
+        others.add(&route(Some(0x0000_0101)));
+
+        let own = others.uplink(Teid::new(0x1000_0000), &descriptor(), b"own");
+        let foreign = others.uplink(Teid::new(0x0000_0101), &descriptor(), b"foreign");
+        let down = others.downlink(&UE, &descriptor(), b"down");
+
+        assert_eq!([own, foreign, down], [Handed::Over; 3]);
+        let mut burst = Burst::new();
+        assert_eq!(second.n3.recv_burst(&mut burst).unwrap(), 2);
+        assert_eq!(second.n6.recv_burst(&mut burst).unwrap(), 1);
+        assert!(others.is_peer(&UE));
+    }
+
+    #[test]
+    fn a_forgotten_session_and_our_own_shard_are_nobodys() {
+        let bells: Vec<Bell> = (0..2).map(|_| bell().unwrap().0).collect();
+        let (mut others, _) = connect(&bells, 4, 1).remove(0);
+        others.add(&route(None));
+        others.remove(&route(None));
+
+        let down = others.downlink(&UE, &descriptor(), b"x");
+        let own = others.uplink(Teid::new(0x0000_0101), &descriptor(), b"x");
+        let absent = others.uplink(Teid::new(0x7000_0101), &descriptor(), b"x");
+
+        assert_eq!([down, own, absent], [Handed::Nobody; 3]);
+        assert!(!others.is_peer(&UE));
+    }
+
+    #[test]
+    fn the_burst_that_overfills_an_inbox_is_refused() {
+        let bells: Vec<Bell> = (0..2).map(|_| bell().unwrap().0).collect();
+        let (mut others, _) = connect(&bells, 4, 1).remove(0);
+
+        let handed: Vec<Handed> = (0..=INBOX_PARCELS)
+            .map(|_| others.uplink(Teid::new(0x1000_0000), &descriptor(), b"x"))
+            .collect();
+
+        assert_eq!(handed.last(), Some(&Handed::Refused));
+        assert!(
+            handed
+                .iter()
+                .rev()
+                .skip(1)
+                .all(|handed| *handed == Handed::Over)
+        );
+    }
+}

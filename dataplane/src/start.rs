@@ -1,0 +1,237 @@
+//! What stands when a process starts: journal and arenas are brought together before a port opens.
+
+use std::collections::BTreeMap;
+
+use qlink_io::clock;
+use qlink_meter::{
+    ArenaSetup, CounterArena, Recovered, SessionState, TeidAllocator, process_secret, shard_path,
+};
+use qlink_pfcp::{Association, AssociationLimits, Refusal, Request, SessionRules};
+use qlink_types::ids::{ContentId, SessionId, Teid};
+use qlink_types::units::Incarnation;
+
+use crate::config::DataplaneConfig;
+use crate::contents::Copy;
+use crate::control::{copies_of, open_copy};
+use crate::journal::Journal;
+use crate::plane::{Neighbours, Plane};
+use crate::process::DataplaneError;
+use crate::shard::{Place, shard_of};
+
+/// State of all shards and of the control plane.
+pub(crate) struct Start {
+    /// By shard.
+    pub(crate) planes: Vec<Plane>,
+    pub(crate) association: Association,
+    pub(crate) places: BTreeMap<SessionId, Place>,
+    pub(crate) copies: BTreeMap<ContentId, Copy>,
+    /// By shard.
+    pub(crate) allocators: Vec<TeidAllocator>,
+    pub(crate) journal: Journal,
+}
+
+impl Start {
+    /// Reads journal and arenas.
+    pub(crate) fn new(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
+        let limits = config.validate()?;
+        let neighbours = Neighbours {
+            own: Vec::new(),
+            n6_peer: config.n6_peer,
+        };
+        // The arenas first: their locks keep a second process off the journal too.
+        let mut incarnation = Incarnation::new(clock::unix_ns().wrapping_div(1_000_000));
+        let (mut planes, mut recovered, mut allocators) = (Vec::new(), Vec::new(), Vec::new());
+        for shard in 0..config.workers {
+            let setup = ArenaSetup {
+                layout: limits.layout(),
+                incarnation,
+                shards: config.workers,
+            };
+            let (arena, found) = CounterArena::open(&shard_path(&config.arena, shard), setup)?;
+            if shard > 0 && arena.incarnation() != incarnation {
+                return Err(DataplaneError::ShardMismatch { shard });
+            }
+            incarnation = arena.incarnation();
+            planes.push(Plane::new(limits, arena, neighbours.clone()));
+            recovered.push(found);
+            let secret = process_secret();
+            allocators.push(TeidAllocator::new(shard, limits.sessions, secret));
+        }
+        let (journal, requests) = Journal::open(&config.journal)?;
+        let mut association = Association::new(AssociationLimits {
+            sessions: config.max_sessions as usize,
+            contents: config.max_contents as usize,
+        });
+        for request in &requests {
+            association.apply(request);
+        }
+        let mut start = Self {
+            planes,
+            copies: open_copies(&association),
+            association,
+            places: BTreeMap::new(),
+            allocators,
+            journal,
+        };
+        start.resume(&requests, &recovered);
+        start.journal.rewrite(&start.association)?;
+        Ok(start)
+    }
+
+    fn resume(&mut self, requests: &[Request], recovered: &[Recovered]) {
+        let now_ns = clock::now_ns();
+        let sessions: Vec<SessionRules> = self.association.sessions().cloned().collect();
+        let standing = standing(recovered);
+        let mut fresh = Vec::new();
+        for rules in &sessions {
+            match standing.get(&rules.session).copied() {
+                Some(place) if self.claim(place) => self.resume_session(rules, place, recovered),
+                _ if self.finish_delete(rules, recovered, now_ns) => {}
+                _ => fresh.push(rules),
+            }
+        }
+        tracing::info!(
+            sessions = sessions.len(),
+            standing = standing.len(),
+            fresh = fresh.len(),
+            open_flows = self.planes.iter().map(Plane::open_flows).sum::<usize>(),
+            uncertain_bytes = recovered.iter().map(|of| of.uncertain_bytes).sum::<u64>(),
+            "state resumed"
+        );
+        for (plane, recovered) in self.planes.iter_mut().zip(recovered) {
+            plane.discard_orphans(recovered);
+        }
+        for rules in fresh {
+            self.establish_again(rules, now_ns);
+        }
+        // Slots of sessions deleted shortly before rest from now on.
+        for request in requests {
+            let Request::Establish { rules } = request else {
+                continue;
+            };
+            if let Some(place) = rules.teid.map(own_place)
+                && self.claim(place)
+            {
+                self.release(place, now_ns);
+            }
+        }
+    }
+
+    fn claim(&mut self, place: Place) -> bool {
+        self.allocators
+            .get_mut(usize::from(place.shard))
+            .is_some_and(|allocator| allocator.claim(place.slot))
+    }
+
+    fn release(&mut self, place: Place, now_ns: u64) {
+        if let Some(allocator) = self.allocators.get_mut(usize::from(place.shard)) {
+            allocator.release(place.slot, now_ns);
+        }
+    }
+
+    fn resume_session(&mut self, rules: &SessionRules, place: Place, recovered: &[Recovered]) {
+        let shard = usize::from(place.shard);
+        let copies = copies_of(rules, &self.copies);
+        if let (Some(plane), Some(recovered)) = (self.planes.get_mut(shard), recovered.get(shard)) {
+            let resumed = plane.resume(place.slot, rules, copies, recovered);
+            self.settled(rules, place, resumed);
+        }
+    }
+
+    /// Journaled, but the process died before the worker knew: the session starts at zero.
+    fn establish_again(&mut self, rules: &SessionRules, now_ns: u64) {
+        let own = rules.teid.map(own_place);
+        let place = match own {
+            Some(place) if self.claim(place) => Some(place),
+            _ => self.any_place(now_ns),
+        };
+        let Some(place) = place else { return };
+        let copies = copies_of(rules, &self.copies);
+        if let Some(plane) = self.planes.get_mut(usize::from(place.shard)) {
+            let established = plane.establish(place.slot, rules, copies);
+            self.settled(rules, place, established);
+        }
+    }
+
+    fn any_place(&mut self, now_ns: u64) -> Option<Place> {
+        let mut shards = (0_u8..).zip(&mut self.allocators);
+        shards.find_map(|(shard, allocator)| {
+            let (slot, _) = allocator.allocate(now_ns, |_| false)?;
+            Some(Place { shard, slot })
+        })
+    }
+
+    /// A session that the worker closed before the process died is deleted: its counters stand in
+    /// the arena for the gateway, which had no answer and asks again.
+    fn finish_delete(
+        &mut self,
+        rules: &SessionRules,
+        recovered: &[Recovered],
+        now_ns: u64,
+    ) -> bool {
+        let mut sessions = sessions_in(recovered);
+        let closed = sessions.find(|(_, identity)| {
+            identity.state == SessionState::Closed
+                && identity.session == rules.session
+                && Some(identity.teid) == rules.teid
+        });
+        let Some((place, _)) = closed else {
+            return false;
+        };
+        let session = rules.session;
+        self.association.apply(&Request::Delete { session });
+        if self.claim(place) {
+            self.release(place, now_ns);
+        }
+        tracing::info!(%session, "a delete that a kill cut short is finished");
+        true
+    }
+
+    fn settled(&mut self, rules: &SessionRules, place: Place, result: Result<(), Refusal>) {
+        self.places.insert(rules.session, place);
+        if let Err(refusal) = result {
+            tracing::error!(session = %rules.session, %refusal, "a session could not be resumed");
+        }
+    }
+}
+
+/// The place that a TEID of ours names.
+const fn own_place(teid: Teid) -> Place {
+    Place {
+        shard: shard_of(teid),
+        slot: TeidAllocator::slot_of(teid),
+    }
+}
+
+/// Every session of every arena with its place.
+fn sessions_in(
+    recovered: &[Recovered],
+) -> impl Iterator<Item = (Place, &qlink_meter::SessionIdentity)> {
+    (0_u8..).zip(recovered).flat_map(|(shard, of)| {
+        of.sessions
+            .iter()
+            .map(move |(slot, identity)| (Place { shard, slot: *slot }, identity))
+    })
+}
+
+/// Places of live sessions.
+fn standing(recovered: &[Recovered]) -> BTreeMap<SessionId, Place> {
+    sessions_in(recovered)
+        .filter(|(_, identity)| identity.state == SessionState::Live)
+        .map(|(place, identity)| (identity.session, place))
+        .collect()
+}
+
+/// Copies of every bound content; one that is gone is reported and proves nothing.
+fn open_copies(association: &Association) -> BTreeMap<ContentId, Copy> {
+    association
+        .contents()
+        .map(|binding| {
+            let copy = open_copy(binding).unwrap_or_else(|refusal| {
+                tracing::error!(content = %binding.content, %refusal, "a content copy is gone");
+                Copy::Missing
+            });
+            (binding.content, copy)
+        })
+        .collect()
+}
