@@ -25,6 +25,7 @@ mod prove;
 pub mod replay;
 mod serve;
 mod shard;
+mod signal;
 mod start;
 mod worker;
 

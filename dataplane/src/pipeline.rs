@@ -6,7 +6,7 @@
 //! 3 judge    inner headers, peer, source, quota, proof; proof and classes stand in the arena
 //! 4 note     what the burst will add once it is sent
 //! 5 send     one gathered send per port
-//! 6 count    what was accepted, then answer echo requests
+//! 6 count    what was accepted, then send signals of our own
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,13 +17,14 @@ use qlink_kernel::prefetch_slice;
 use qlink_meter::{BurstDelta, DropReason, HotSession, SessionSlot, WorkerCounter};
 use qlink_types::ids::Teid;
 use qlink_wire::{
-    GTPU_PORT, GtpuPacket, echo_response, gpdu_header, parse_gtpu, parse_ip, parse_udp, protocol,
+    GTPU_PORT, GtpuPacket, gpdu_header, message_type, parse_gtpu, parse_ip, parse_udp, protocol,
     strip_link,
 };
 
 use crate::parse::{Inner, Transport, parse_inner};
 use crate::plane::{NO_ENTRY, Plane};
 use crate::shard::Handed;
+use crate::signal::Queued;
 
 /// Which side a burst came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +99,17 @@ enum Parsed<'a> {
         ue: IpAddr,
         bytes: &'a [u8],
     },
+    /// A message about tunnels instead of a packet in one.
+    Signal(SignalIn),
+}
+
+/// A GTP-U message that this end acts on.
+#[derive(Debug, Clone, Copy)]
+enum SignalIn {
     /// An echo request.
     Echo { sequence: u16, to: SocketAddr },
+    /// A G-PDU with an extension header that we would have to understand.
+    Extension { from: IpAddr },
 }
 
 /// A packet that will be sent.
@@ -178,7 +188,7 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
         match plane.judge_parsed(*slot, packet, now_ns, plan) {
             Ok(true) => count = count.saturating_add(1),
             Ok(false) => {}
-            Err(reason) => plane.arena.count_drop(reason, 1),
+            Err(reason) => plane.refuse(reason, packet, now_ns),
         }
     }
     let planned = planned.get_mut(..count).unwrap_or_default();
@@ -189,7 +199,10 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
     }
     plane.count(planned, burst.len());
     if side == Side::N3 {
-        plane.answer_echoes(&parsed, &mut ports.n3);
+        plane.heed_signals(&parsed, now_ns);
+    }
+    if !plane.signals.is_empty() {
+        plane.send_signals(&mut ports.n3);
     }
     plane.others.ring();
     plane.sweep(now_ns);
@@ -219,15 +232,10 @@ impl Plane {
     ) -> Result<Parsed<'a>, DropReason> {
         let (from, gtpu) = outer(descriptor, frame)?;
         if !gtpu.is_gpdu() {
-            return match gtpu.sequence {
-                Some(sequence) if gtpu.message_type == qlink_wire::message_type::ECHO_REQUEST => {
-                    Ok(Parsed::Echo { sequence, to: from })
-                }
-                _ => Err(DropReason::GtpuSignalling),
-            };
+            return signal(from, &gtpu).map(Parsed::Signal);
         }
         if gtpu.unknown_required_extension.is_some() {
-            return Err(DropReason::GtpuExtensionUnknown);
+            return Ok(Parsed::Signal(SignalIn::Extension { from: from.ip() }));
         }
         let teid = Teid::new(gtpu.teid);
         self.sessions.prefetch(teid);
@@ -265,7 +273,7 @@ impl Plane {
     #[inline]
     fn find(&self, packet: &Parsed<'_>) -> Option<SessionSlot> {
         let slot = match packet {
-            Parsed::Done | Parsed::Echo { .. } => None,
+            Parsed::Done | Parsed::Signal(_) => None,
             Parsed::Uplink { teid, .. } => self.sessions.by_teid(*teid).map(|(slot, _)| slot),
             Parsed::Downlink { ue_hash, ue, .. } => self.sessions.slot_of_ue(*ue_hash, ue),
         }?;
@@ -274,10 +282,21 @@ impl Plane {
         Some(slot)
     }
 
+    /// Counts a packet that does not pass; who sends into a tunnel that is not there is told so.
+    fn refuse(&mut self, reason: DropReason, packet: &Parsed<'_>, now_ns: u64) {
+        self.arena.count_drop(reason, 1);
+        if let (DropReason::TeidUnknown, Parsed::Uplink { teid, source, .. }) = (reason, packet)
+            && let Some(own) = self.neighbours.n3
+        {
+            // Whether it is sent is counted where it is sent.
+            let _ = self.signals.unknown_tunnel(*teid, (own, *source), now_ns);
+        }
+    }
+
     /// Gives a packet whose session is not ours to the worker that has it.
     fn hand_over(&mut self, packet: &Parsed<'_>, descriptor: &Descriptor, frame: &[u8]) -> Handed {
         let handed = match packet {
-            Parsed::Done | Parsed::Echo { .. } => Handed::Nobody,
+            Parsed::Done | Parsed::Signal(_) => Handed::Nobody,
             Parsed::Uplink { teid, .. } => self.others.uplink(*teid, descriptor, frame),
             Parsed::Downlink { ue, .. } => self.others.downlink(ue, descriptor, frame),
         };
@@ -299,7 +318,7 @@ impl Plane {
         // No `ok_or(..)?` on what was found, and the delta is written in place: results as large as
         // these are put together and taken apart in pieces of other sizes, and wait for that.
         let (bytes, unknown) = match packet {
-            Parsed::Done | Parsed::Echo { .. } => return Ok(false),
+            Parsed::Done | Parsed::Signal(_) => return Ok(false),
             Parsed::Uplink { bytes, .. } => (*bytes, DropReason::TeidUnknown),
             Parsed::Downlink { bytes, .. } => (*bytes, DropReason::UeUnknown),
         };
@@ -317,7 +336,7 @@ impl Plane {
                 plan.to = self.neighbours.n6_peer;
                 Direction::Uplink
             }
-            Parsed::Downlink { .. } | Parsed::Done | Parsed::Echo { .. } => {
+            Parsed::Downlink { .. } | Parsed::Done | Parsed::Signal(_) => {
                 let length = u16::try_from(plan.body.len())
                     .ok()
                     .filter(|length| *length <= INNER_MAX)
@@ -465,35 +484,62 @@ impl Plane {
         self.arena.count(WorkerCounter::Bursts, 1);
     }
 
-    /// Answers echo requests behind the burst's packets: one per source, and only to BaseStations
-    /// of sessions, so that nobody can make us send to a third party.
-    fn answer_echoes(&mut self, parsed: &[Parsed<'_>], n3: &mut impl PacketSink) {
-        for (number, packet) in parsed.iter().enumerate() {
-            let Parsed::Echo { sequence, to } = packet else {
+    /// Acts on the messages of a burst; what they provoke is sent behind the burst's packets.
+    fn heed_signals(&mut self, parsed: &[Parsed<'_>], now_ns: u64) {
+        for packet in parsed {
+            let Parsed::Signal(signal) = packet else {
                 continue;
             };
-            if !self.sessions.is_peer(&to.ip()) && !self.others.is_peer(&to.ip()) {
-                self.arena.count_drop(DropReason::PeerUnknown, 1);
-                continue;
+            match *signal {
+                SignalIn::Echo { sequence, to } => self.heed_echo(sequence, to),
+                SignalIn::Extension { from } => {
+                    self.arena.count_drop(DropReason::GtpuExtensionUnknown, 1);
+                    // Whether it is sent is counted where it is sent.
+                    let _ = self.signals.supported_extensions(from, now_ns);
+                }
             }
-            let repeated = parsed.iter().take(number).any(|earlier| {
-                matches!(earlier, Parsed::Echo { to: before, .. } if before.ip() == to.ip())
-            });
-            if repeated {
-                self.arena.count_drop(DropReason::GtpuSignalling, 1);
-                continue;
-            }
-            let answer = Outgoing {
-                head: &echo_response(*sequence),
+        }
+    }
+
+    /// Only BaseStations of sessions are answered, so that nobody can make us send to a third
+    /// party.
+    fn heed_echo(&mut self, sequence: u16, to: SocketAddr) {
+        let ip = to.ip();
+        if !self.sessions.is_peer(&ip) && !self.others.is_peer(&ip) {
+            self.arena.count_drop(DropReason::PeerUnknown, 1);
+        } else if self.signals.echo(sequence, to) == Queued::No {
+            self.arena.count_drop(DropReason::GtpuSignalling, 1);
+        }
+    }
+
+    /// Sends what this end has to say of its own.
+    pub(crate) fn send_signals(&mut self, n3: &mut impl PacketSink) {
+        for signal in self.signals.waiting() {
+            let item = Outgoing {
+                head: signal.bytes(),
                 body: &[],
-                to: *to,
+                to: signal.to,
             };
-            match n3.send_burst(&[answer]) {
-                Ok(1) => self.arena.count(WorkerCounter::EchoReplies, 1),
+            let counter = if signal.is_echo() {
+                WorkerCounter::EchoReplies
+            } else {
+                WorkerCounter::SignalsSent
+            };
+            match n3.send_burst(&[item]) {
+                Ok(1) => self.arena.count(counter, 1),
                 Ok(_) => self.arena.count_drop(DropReason::TransmitFull, 1),
                 Err(_) => self.arena.count_drop(DropReason::TransmitRefused, 1),
             }
         }
+        self.signals.clear();
+    }
+}
+
+/// What a message that is no G-PDU asks of us.
+fn signal(from: SocketAddr, gtpu: &GtpuPacket<'_>) -> Result<SignalIn, DropReason> {
+    match (gtpu.message_type, gtpu.sequence) {
+        (message_type::ECHO_REQUEST, Some(sequence)) => Ok(SignalIn::Echo { sequence, to: from }),
+        _ => Err(DropReason::GtpuSignalling),
     }
 }
 

@@ -15,6 +15,7 @@ use qlink_types::units::Bytes;
 use crate::contents::{Copy, SessionContents};
 use crate::prove::{Trial, class_words, write_view};
 use crate::shard::Others;
+use crate::signal::{HOLD_NS, Signals};
 
 /// Flows looked at for idleness per burst.
 const SWEEP: usize = 8;
@@ -58,6 +59,8 @@ pub struct Neighbours {
     pub own: Vec<IpAddr>,
     /// Where uplink packets go, and from where downlink packets come.
     pub n6_peer: SocketAddr,
+    /// Our GTP-U address in error indications; `None`: none are sent.
+    pub n3: Option<IpAddr>,
 }
 
 /// The sponsored part of a session.
@@ -116,6 +119,7 @@ pub struct Plane {
     pub(crate) neighbours: Neighbours,
     /// The sessions of other workers.
     pub(crate) others: Others,
+    pub(crate) signals: Signals,
     pub(crate) trial: Trial,
     /// For each session its entry in `entries` during a burst, or [`NO_ENTRY`].
     pub(crate) marks: Box<[u8]>,
@@ -146,6 +150,7 @@ impl Plane {
             arena,
             neighbours,
             others: Others::none(),
+            signals: Signals::new(clock::now_ns().saturating_add(HOLD_NS)),
             trial: Trial::new(),
             marks: vec![NO_ENTRY; sessions].into_boxed_slice(),
             entries: Vec::with_capacity(INFLIGHT_MAX),

@@ -170,6 +170,7 @@ fn assemble(
     {
         let shard = u8::try_from(number).unwrap_or(u8::MAX);
         plane.neighbours.own = vec![info.n3.ip(), info.n6.ip(), config.n6_peer.ip()];
+        plane.neighbours.n3 = Some(info.n3.ip());
         plane.others = others;
         for route in routes.iter().filter(|route| route.shard != shard) {
             plane.others.add(route);

@@ -37,6 +37,7 @@ impl Start {
         let neighbours = Neighbours {
             own: Vec::new(),
             n6_peer: config.n6_peer,
+            n3: None,
         };
         // The arenas first: their locks keep a second process off the journal too.
         let mut incarnation = Incarnation::new(clock::unix_ns().wrapping_div(1_000_000));

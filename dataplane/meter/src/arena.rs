@@ -130,6 +130,8 @@ worker_counters! {
     Recoveries = "recoveries";
     /// Packets handed over to the worker that owns their session.
     HandedOver = "handed_over";
+    /// Error indications, end markers and notifications sent.
+    SignalsSent = "signals_sent";
 }
 
 #[derive(Debug)]
