@@ -1,5 +1,5 @@
 //! GTP-U messages that the packet path sends of its own.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+#![expect(clippy::unwrap_used, reason = "test code")]
 
 use std::net::SocketAddr;
 

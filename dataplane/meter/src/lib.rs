@@ -17,31 +17,40 @@
 
 mod arena;
 mod arena_set;
+mod direction;
 mod flow;
 mod identity;
 mod index;
 mod inflight;
 mod layout;
+mod policer;
 mod quota;
 mod reader;
 mod reason;
 mod record;
 mod redo;
+mod rules;
 mod session;
 mod teid;
 mod usage;
 
 pub use arena::{ArenaSetup, CounterArena, ProofUpdate, Recovered, SetupError, WorkerCounter};
 pub use arena_set::{ArenaSet, shard_path};
+pub use direction::Direction;
 pub use flow::{FlowKey, FlowTable};
 pub use identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
 pub use index::{KeyedIndex, TableKey, process_secret};
 pub use inflight::{BurstDelta, INFLIGHT_MAX};
 pub use layout::{ArenaLayout, LAYOUT_VERSION};
+pub use policer::{Policer, RATE_KBPS_MAX};
 pub use quota::{ChargeMode, Quota, QuotaVerdict};
 pub use reader::{ArenaReader, ReaderError, SessionSnapshot, Totals};
 pub use reason::DropReason;
 pub use record::StageSink;
+pub use rules::{
+    Action, ApplicationFilters, CompileError, CompiledPdr, IndexList, NoApplications, Out,
+    PATTERNS_MAX, PDR_QERS_MAX, PDR_URRS_MAX, PacketMeta, ProofRule, QerList, RuleBlock, UrrList,
+};
 pub use session::{HotSession, SessionSlot, SessionTable};
 pub use teid::{TEID_REST_NS, TeidAllocator};
 pub use usage::Usage;

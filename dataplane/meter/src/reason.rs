@@ -92,6 +92,20 @@ reasons! {
     SessionFlowsFull = "session_flows_full";
     /// The worker that owns the session has no room for more packets of others.
     HandoverFull = "handover_full";
+    /// No packet detection rule of the session matches.
+    NoPdr = "no_pdr";
+    /// The forwarding rule says so.
+    FarDrop = "far_drop";
+    /// A `QoS` rule closes this direction.
+    GateClosed = "gate_closed";
+    /// Above the maximum bit rate of a `QoS` rule.
+    RateExceeded = "rate_exceeded";
+    /// The quota of a usage rule is used up.
+    UrrQuotaExhausted = "urr_quota_exhausted";
+    /// The packets that a session may keep are kept already.
+    BufferFull = "buffer_full";
+    /// Kept too long, or its session ended meanwhile.
+    BufferExpired = "buffer_expired";
 }
 
 impl DropReason {
