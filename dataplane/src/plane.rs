@@ -48,6 +48,7 @@ impl PlaneLimits {
             view_words: View::WORDS,
             flow_words: FlowProof::WORDS,
             head_words: HEAD_WORDS,
+            urrs: 0,
         }
     }
 }

@@ -9,11 +9,13 @@ use qlink_types::units::Incarnation;
 
 use crate::identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
 use crate::inflight::{self, BurstDelta};
-use crate::layout::{ArenaLayout, LAYOUT_VERSION, ROW_IDENTITY_WORDS, header};
+use crate::layout::{ArenaLayout, LAYOUT_VERSION, LAYOUT_WITHOUT_URRS, ROW_IDENTITY_WORDS, header};
+use crate::migrate;
 use crate::reason::DropReason;
 use crate::record::{Row, StageSink, add, load, store};
 use crate::redo::{self, RedoList};
 use crate::session::SessionSlot;
+use crate::urr::RecoveredUrr;
 use crate::usage::Usage;
 
 /// Why counters could not be set up. Nothing was changed.
@@ -60,6 +62,8 @@ pub struct Recovered {
     pub views: Vec<(usize, ViewIdentity)>,
     /// Places and flows, in the order of their sessions' slots.
     pub flows: Vec<(usize, FlowIdentity)>,
+    /// Usage rules, in the order of their places.
+    pub urrs: Vec<RecoveredUrr>,
     /// Network bytes that a kill left uncertain, this time.
     pub uncertain_bytes: u64,
 }
@@ -135,14 +139,14 @@ worker_counters! {
 }
 
 #[derive(Debug)]
-enum Backing {
+pub(crate) enum Backing {
     File(Arena),
     Memory(Box<[AtomicU64]>),
 }
 
 impl Backing {
     #[inline]
-    fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[AtomicU64] {
         match self {
             Self::File(arena) => arena.words(),
             Self::Memory(words) => words,
@@ -153,12 +157,14 @@ impl Backing {
 /// Counters and proof states of one worker; the only writer of its arena.
 #[derive(Debug)]
 pub struct CounterArena {
-    backing: Backing,
-    layout: ArenaLayout,
+    pub(crate) backing: Backing,
+    pub(crate) layout: ArenaLayout,
     shards: u8,
     /// What the usage rows hold: read here, written through.
     usages: Box<[Usage]>,
-    redo: RedoList,
+    pub(crate) redo: RedoList,
+    /// Places of usage rules that nobody uses.
+    pub(crate) urrs_free: Vec<u32>,
 }
 
 impl CounterArena {
@@ -166,9 +172,10 @@ impl CounterArena {
     ///
     /// # Errors
     ///
-    /// Any [`SetupError`].
+    /// Any [`SetupError`]. An arena of version 1, or one without usage rules, becomes one of this
+    /// version with `setup`'s places for them; everything in it stays.
     pub fn open(path: &Path, setup: ArenaSetup) -> Result<(Self, Recovered), SetupError> {
-        let arena = Arena::open_or_create(path, setup.layout.words())?;
+        let arena = migrate::open(path, &setup.layout)?;
         Self::with_backing(Backing::File(arena), setup)
     }
 
@@ -176,14 +183,16 @@ impl CounterArena {
     #[must_use]
     pub fn in_memory(layout: ArenaLayout) -> Self {
         let words = (0..layout.words()).map(|_| AtomicU64::new(0)).collect();
-        let arena = Self {
+        let mut arena = Self {
             backing: Backing::Memory(words),
             layout,
             shards: 1,
             usages: vec![Usage::default(); layout.sessions].into_boxed_slice(),
             redo: RedoList::new(),
+            urrs_free: Vec::new(),
         };
         arena.write_header(Incarnation::ZERO);
+        arena.find_free_urrs();
         arena
     }
 
@@ -195,14 +204,18 @@ impl CounterArena {
             shards: setup.shards,
             usages: vec![Usage::default(); layout.sessions].into_boxed_slice(),
             redo: RedoList::new(),
+            urrs_free: Vec::new(),
         };
         match load(arena.words(), header::VERSION) {
             0 => {
                 arena.write_header(setup.incarnation);
+                arena.find_free_urrs();
                 Ok((arena, Recovered::default()))
             }
-            LAYOUT_VERSION => {
-                arena.check_header()?;
+            LAYOUT_WITHOUT_URRS | LAYOUT_VERSION => {
+                check_header(arena.words(), &layout)?;
+                arena.check_shards()?;
+                store(arena.words(), header::VERSION, LAYOUT_VERSION);
                 let recovered = arena.recover();
                 Ok((arena, recovered))
             }
@@ -210,45 +223,32 @@ impl CounterArena {
         }
     }
 
-    fn dimensions(&self) -> [(usize, &'static str, usize); 7] {
-        let layout = &self.layout;
-        [
-            (header::SESSIONS, "sessions", layout.sessions),
-            (header::VIEWS, "views", layout.views),
-            (header::FLOWS, "flows", layout.flows),
-            (header::VIEW_WORDS, "view words", layout.view_words),
-            (header::FLOW_WORDS, "flow words", layout.flow_words),
-            (header::HEAD_WORDS, "head words", layout.head_words),
-            (header::WORKERS, "workers", usize::from(self.shards)),
-        ]
+    fn check_shards(&self) -> Result<(), SetupError> {
+        let (found, wanted) = (load(self.words(), header::WORKERS), self.shards.into());
+        if found == wanted {
+            return Ok(());
+        }
+        Err(SetupError::OtherLimits {
+            what: "workers",
+            found,
+            wanted,
+        })
     }
 
     /// The version goes last: without it the arena is still new.
     fn write_header(&self, incarnation: Incarnation) {
-        for (at, _, value) in self.dimensions() {
+        for (at, _, value) in dimensions(&self.layout) {
             store(self.words(), at, value as u64);
         }
+        store(self.words(), header::WORKERS, self.shards.into());
         store(self.words(), header::INCARNATION, incarnation.get());
         store(self.words(), header::VERSION, LAYOUT_VERSION);
     }
 
-    fn check_header(&self) -> Result<(), SetupError> {
-        for (at, what, value) in self.dimensions() {
-            let (found, wanted) = (load(self.words(), at), value as u64);
-            if found != wanted {
-                return Err(SetupError::OtherLimits {
-                    what,
-                    found,
-                    wanted,
-                });
-            }
-        }
-        Ok(())
-    }
-
     /// Brings the words into a state that a living writer would have left.
     fn recover(&mut self) -> Recovered {
-        redo::recover(self.words(), self.layout.redo());
+        redo::recover(self.words(), &self.layout);
+        self.find_free_urrs();
         for slot in 0..self.layout.sessions {
             let mut words = [0; Usage::WORDS];
             let row = self.layout.usage(slot);
@@ -296,6 +296,7 @@ impl CounterArena {
                     FlowIdentity::from_words(&words).map(|found| (flow, found))
                 })
                 .collect(),
+            urrs: self.recovered_urrs(),
             uncertain_bytes,
         };
         recovered.views.sort_by_key(|(_, view)| view.session);
@@ -329,7 +330,7 @@ impl CounterArena {
     }
 
     #[inline]
-    fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[AtomicU64] {
         self.backing.words()
     }
 
@@ -462,7 +463,7 @@ impl CounterArena {
     }
 
     /// The first word says whether a place is open, so it goes last.
-    fn open_place(&self, at: usize, identity: &[u64]) {
+    pub(crate) fn open_place(&self, at: usize, identity: &[u64]) {
         let Some((open, rest)) = identity.split_first() else {
             return;
         };
@@ -540,8 +541,23 @@ impl CounterArena {
     /// Adds what was forwarded of the noted burst: call after sending.
     #[inline]
     pub fn commit_burst(&mut self, entries: &[(SessionSlot, BurstDelta)]) {
+        self.commit_burst_with(entries, |_, _| {});
+    }
+
+    /// [`Self::commit_burst`]; `more` adds to each session's change what is counted with it.
+    #[inline]
+    pub fn commit_burst_with(
+        &mut self,
+        entries: &[(SessionSlot, BurstDelta)],
+        mut more: impl FnMut(SessionSlot, &mut ProofUpdate<'_>),
+    ) {
         for (slot, delta) in entries {
-            self.change_usage(*slot, |usage| delta.apply(usage));
+            let mut usage = self.usage(*slot);
+            delta.apply(&mut usage);
+            let mut update = self.update();
+            update.usage(*slot, usage);
+            more(*slot, &mut update);
+            update.commit();
         }
         inflight::clear(self.words(), self.layout.inflight());
     }
@@ -579,10 +595,37 @@ impl CounterArena {
     }
 }
 
+const fn dimensions(layout: &ArenaLayout) -> [(usize, &'static str, usize); 7] {
+    [
+        (header::SESSIONS, "sessions", layout.sessions),
+        (header::VIEWS, "views", layout.views),
+        (header::FLOWS, "flows", layout.flows),
+        (header::VIEW_WORDS, "view words", layout.view_words),
+        (header::FLOW_WORDS, "flow words", layout.flow_words),
+        (header::HEAD_WORDS, "head words", layout.head_words),
+        (header::URRS, "usage rules", layout.urrs),
+    ]
+}
+
+/// Whether an arena was made for `layout`.
+pub(crate) fn check_header(words: &[AtomicU64], layout: &ArenaLayout) -> Result<(), SetupError> {
+    for (at, what, value) in dimensions(layout) {
+        let (found, wanted) = (load(words, at), value as u64);
+        if found != wanted {
+            return Err(SetupError::OtherLimits {
+                what,
+                found,
+                wanted,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// A change in preparation; without [`Self::commit`] nothing happens.
 #[derive(Debug)]
 pub struct ProofUpdate<'a> {
-    arena: &'a mut CounterArena,
+    pub(crate) arena: &'a mut CounterArena,
 }
 
 impl ProofUpdate<'_> {
@@ -627,8 +670,8 @@ impl ProofUpdate<'_> {
     /// Makes all of it the state, as one change.
     #[inline]
     pub fn commit(self) {
-        let at = self.arena.layout.redo();
-        self.arena.redo.commit(self.arena.backing.words(), at);
+        let arena = self.arena;
+        arena.redo.commit(arena.backing.words(), &arena.layout);
     }
 }
 

@@ -17,6 +17,7 @@ const LAYOUT: ArenaLayout = ArenaLayout {
     view_words: 4,
     flow_words: 4,
     head_words: 2,
+    urrs: 0,
 };
 
 fn setup() -> ArenaSetup {
@@ -234,15 +235,15 @@ fn other_limits_or_a_newer_layout_are_refused() {
     ));
     {
         let arena = Arena::open(&path, words).unwrap();
-        store(arena.words(), header::VERSION, 2);
+        store(arena.words(), header::VERSION, 3);
     }
     assert!(matches!(
         CounterArena::open(&path, setup()),
-        Err(SetupError::NewerLayout { found: 2 })
+        Err(SetupError::NewerLayout { found: 3 })
     ));
     assert!(matches!(
         ArenaReader::open(&path),
-        Err(crate::reader::ReaderError::NewerLayout { found: 2 })
+        Err(crate::reader::ReaderError::NewerLayout { found: 3 })
     ));
 }
 

@@ -5,7 +5,8 @@
 //! processes take consistent copies without ever stopping the writer.
 //!
 //! ```text
-//! arena  header | drops | worker | in-flight | redo | sessions | views | flows   (see `layout`)
+//! arena  header | drops | worker | in-flight | redo | sessions | views | flows | redo | urrs
+//!                                                                            (see `layout`)
 //! ```
 //!
 //! It deliberately knows no content: what a proof state means is `qlink-content`'s business, here
@@ -23,6 +24,7 @@ mod identity;
 mod index;
 mod inflight;
 mod layout;
+mod migrate;
 mod policer;
 mod quota;
 mod reader;
@@ -31,7 +33,10 @@ mod record;
 mod redo;
 mod rules;
 mod session;
+mod sync;
 mod teid;
+mod urr;
+mod urr_rows;
 mod usage;
 
 pub use arena::{ArenaSetup, CounterArena, ProofUpdate, Recovered, SetupError, WorkerCounter};
@@ -41,7 +46,7 @@ pub use flow::{FlowKey, FlowTable};
 pub use identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
 pub use index::{KeyedIndex, TableKey, process_secret};
 pub use inflight::{BurstDelta, INFLIGHT_MAX};
-pub use layout::{ArenaLayout, LAYOUT_VERSION};
+pub use layout::{ArenaLayout, LAYOUT_VERSION, UrrPlace};
 pub use policer::{Policer, RATE_KBPS_MAX};
 pub use quota::{ChargeMode, Quota, QuotaVerdict};
 pub use reader::{ArenaReader, ReaderError, SessionSnapshot, Totals};
@@ -53,4 +58,8 @@ pub use rules::{
 };
 pub use session::{HotSession, SessionSlot, SessionTable};
 pub use teid::{TEID_REST_NS, TeidAllocator};
+pub use urr::{
+    Deadlines, PENDING_MAX, PacketCount, QuotaStop, QuotaStops, RecoveredUrr, SESSION_URRS_MAX,
+    SessionUrrs, UrrCounters, UrrError, UrrLimits, UrrMarks,
+};
 pub use usage::Usage;

@@ -11,10 +11,15 @@ use qlink_types::units::{Bytes, Incarnation};
 
 use crate::arena::WorkerCounter;
 use crate::identity::{SessionIdentity, SessionState, ViewIdentity};
-use crate::layout::{ArenaLayout, LAYOUT_VERSION, ROW_IDENTITY_WORDS, VIEW_HEAD_WORDS, header};
+use crate::layout::{
+    ArenaLayout, LAYOUT_VERSION, LAYOUT_WITHOUT_URRS, ROW_IDENTITY_WORDS, UrrPlace,
+    VIEW_HEAD_WORDS, header,
+};
 use crate::reason::DropReason;
 use crate::record::load;
 use crate::session::SessionSlot;
+use crate::urr::RecoveredUrr;
+use crate::urr_rows;
 use crate::usage::Usage;
 
 /// Why counters cannot be read.
@@ -93,7 +98,7 @@ impl ArenaReader {
         let view = ArenaView::open(path)?;
         let words = view.words();
         match load(words, header::VERSION) {
-            LAYOUT_VERSION => {}
+            LAYOUT_WITHOUT_URRS | LAYOUT_VERSION => {}
             0 => return Err(ReaderError::NotReady),
             found => return Err(ReaderError::NewerLayout { found }),
         }
@@ -105,6 +110,7 @@ impl ArenaReader {
             view_words: dimension(header::VIEW_WORDS),
             flow_words: dimension(header::FLOW_WORDS),
             head_words: dimension(header::HEAD_WORDS),
+            urrs: dimension(header::URRS),
         };
         let (found, needed) = (words.len(), layout.words());
         if found < needed {
@@ -250,6 +256,14 @@ impl ArenaReader {
             }
         }
         contents
+    }
+
+    /// Every usage rule that stands or whose last report waits, with its counters and its waiting
+    /// reports at one moment; two rules may be a moment apart.
+    pub fn urrs(&self) -> impl Iterator<Item = RecoveredUrr> + '_ {
+        let count = u32::try_from(self.layout.urrs).unwrap_or(u32::MAX);
+        let places = (0..count).map(UrrPlace::new);
+        places.filter_map(|place| urr_rows::read(self.words(), &self.layout, place))
     }
 
     /// Packets dropped so far by reason; reasons without any are left out.

@@ -9,20 +9,20 @@
 
 use std::sync::atomic::AtomicU64;
 
-use crate::layout::REDO_MAX;
+use crate::layout::{ArenaLayout, REDO_LARGE_MAX, REDO_MAX};
 use crate::record::{Row, load, store};
 
 /// The rows of a change that is being prepared.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RedoList {
-    rows: [Row; REDO_MAX],
+    rows: [Row; REDO_LARGE_MAX],
     len: usize,
 }
 
 impl RedoList {
     pub(crate) const fn new() -> Self {
         Self {
-            rows: [Row { at: 0, len: 0 }; REDO_MAX],
+            rows: [Row { at: 0, len: 0 }; REDO_LARGE_MAX],
             len: 0,
         }
     }
@@ -49,12 +49,17 @@ impl RedoList {
 
     /// Makes all prepared slots the state, as one change.
     #[inline]
-    pub(crate) fn commit(&self, words: &[AtomicU64], at: usize) {
+    pub(crate) fn commit(&self, words: &[AtomicU64], layout: &ArenaLayout) {
         // One row changes by one store anyway.
         if let [row] = self.rows() {
             row.flip(words);
             return;
         }
+        let at = if self.len > REDO_MAX {
+            layout.redo_large()
+        } else {
+            layout.redo()
+        };
         let mut place = at.saturating_add(1);
         for row in self.rows() {
             store(words, place, row.at as u64);
@@ -70,9 +75,16 @@ impl RedoList {
     }
 }
 
-/// Finishes a change that a dead writer began; returns whether there was one.
-pub(crate) fn recover(words: &[AtomicU64], at: usize) -> bool {
-    let count = usize::try_from(load(words, at)).unwrap_or(0).min(REDO_MAX);
+/// Finishes a change that a dead writer began.
+pub(crate) fn recover(words: &[AtomicU64], layout: &ArenaLayout) {
+    finish(words, layout.redo(), REDO_MAX);
+    if layout.urrs > 0 {
+        finish(words, layout.redo_large(), REDO_LARGE_MAX);
+    }
+}
+
+fn finish(words: &[AtomicU64], at: usize, most: usize) {
+    let count = usize::try_from(load(words, at)).unwrap_or(0).min(most);
     for index in 0..count {
         let place = at.saturating_add(1 + index.saturating_mul(2));
         if let Ok(guard) = usize::try_from(load(words, place)) {
@@ -80,5 +92,4 @@ pub(crate) fn recover(words: &[AtomicU64], at: usize) -> bool {
         }
     }
     store(words, at, 0);
-    count > 0
 }

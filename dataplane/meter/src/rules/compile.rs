@@ -74,7 +74,7 @@ pub enum CompileError {
 
 impl RuleBlock {
     /// Compiles the rules of a session. Usage and `QoS` rules are named by their place in the
-    /// order of ids: `SessionUrrs` and [`crate::Policer`] keep the same order.
+    /// order of ids: [`crate::SessionUrrs`] and [`crate::Policer`] keep the same order.
     ///
     /// # Errors
     ///

@@ -60,6 +60,7 @@ impl SimPlane {
                 view_words: 16,
                 flow_words: 16,
                 head_words: 16,
+                urrs: 0,
             },
             incarnation: INCARNATION,
             shards: 1,
