@@ -31,10 +31,22 @@ macro_rules! causes {
 }
 
 causes! {
+    /// Refused for a reason that no other cause names.
+    Rejected = 64, "rejected";
     /// No such session.
     SessionUnknown = 65, "session_unknown";
+    /// An information element that every such message has is missing.
+    MandatoryMissing = 66, "mandatory_missing";
+    /// An information element that this message needs is missing.
+    ConditionalMissing = 67, "conditional_missing";
+    /// An information element has a length that its type excludes.
+    InvalidLength = 68, "invalid_length";
     /// The message is not a request of this version.
     Malformed = 69, "malformed";
+    /// A forwarding policy is named that is not configured here.
+    ForwardingPolicyInvalid = 70, "forwarding_policy_invalid";
+    /// A tunnel endpoint is to be chosen in a way that is not possible.
+    TeidChoiceInvalid = 71, "teid_choice_invalid";
     /// A request came before `Hello`.
     NoAssociation = 72, "no_association";
     /// The rules contradict each other or name something unusable.
@@ -43,8 +55,16 @@ causes! {
     Busy = 74, "busy";
     /// A table is full.
     NoResources = 75, "no_resources";
+    /// The service is not offered here.
+    ServiceUnsupported = 76, "service_unsupported";
     /// A failure of the system below, for example of the journal.
     SystemFailure = 77, "system_failure";
+    /// No subscriber address is left to choose.
+    UeAddressesExhausted = 79, "ue_addresses_exhausted";
+    /// A predefined rule is named that is not configured here.
+    PredefinedRuleUnknown = 80, "predefined_rule_unknown";
+    /// An application is named whose filters are not known here.
+    ApplicationUnknown = 81, "application_unknown";
     /// The session stands with other rules.
     SessionExists = 192, "session_exists";
     /// The TEID is in use or was freed a moment ago.

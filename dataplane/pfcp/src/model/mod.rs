@@ -10,13 +10,19 @@
 //! Invariant: a value of these types is well-formed by itself; whether rules refer to each other
 //! soundly is [`SessionModel`]'s business, which is changed by whole modifications only.
 
+mod change;
+mod endpoint;
 mod forwarding;
 mod ids;
+mod limits;
 mod packet;
 mod quality;
+mod rejection;
 mod session;
+mod soundness;
 mod usage_rule;
 
+pub use endpoint::{Claim, Endpoint, Endpoints, Environment, Families};
 pub use forwarding::{
     ApplyAction, Bar, BarChanges, Buffering, Far, FarChanges, Forwarding, OuterHeaderCreation,
     Redirect,
@@ -24,12 +30,17 @@ pub use forwarding::{
 pub use ids::{
     BarId, FSeid, FTeid, FarId, NodeId, PdrId, Precedence, QerId, Qfi, Seid, Time, UrrId,
 };
+pub use limits::{
+    MAX_BARS, MAX_FARS, MAX_FILTERS, MAX_LINKED, MAX_PDRS, MAX_QERS, MAX_QFIS, MAX_RULES_OF_PDR,
+    MAX_SPLITS, MAX_URRS, ModelLimits,
+};
 pub use packet::{
     ApplicationId, Interface, LocalFTeid, NetworkInstance, OuterHeaderRemoval, Pdi, Pdr,
     PdrChanges, SdfFilter, SdfRule, UeAddress, UeRole,
 };
 pub use quality::{BitRate, Gate, Qer, QerChanges};
-pub use session::{Resolution, SessionChange, SessionModel};
+pub use rejection::{FailedRule, Rejection, element};
+pub use session::{CreatedPdr, Resolution, SessionChange, SessionModel};
 pub use usage_rule::{
     MeasurementInformation, MeasurementMethod, Split, SplitSide, Trigger, Triggers, Urr,
     UrrChanges, UsageReport, Volume, VolumeKind, VolumeLimit,

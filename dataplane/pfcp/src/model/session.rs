@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::endpoint::Endpoint;
 use super::forwarding::{Bar, BarChanges, Far, FarChanges};
-use super::ids::{BarId, FarId, PdrId, QerId, UrrId};
-use super::packet::{Pdr, PdrChanges};
+use super::ids::{BarId, FTeid, FarId, PdrId, QerId, UrrId};
+use super::packet::{Pdr, PdrChanges, UeAddress};
 use super::quality::{Qer, QerChanges};
 use super::usage_rule::{Urr, UrrChanges};
 
@@ -49,8 +50,51 @@ pub struct SessionChange {
 pub struct Resolution {
     /// Usage rules that ended: their last reports are due.
     pub ended_urrs: Vec<UrrId>,
+    /// Usage rules that stand, but that no detection rule names any more: a report is due for
+    /// each as if it had ended. Source: TS 29.244 §5.2.2.3.1.
+    pub dissociated_urrs: Vec<UrrId>,
     /// Usage rules whose limits changed, with what changed.
     pub changed_urrs: Vec<UrrChanges>,
     /// Forwarding rules that want an end marker on the tunnel that they had.
     pub end_markers: Vec<Far>,
+    /// Detection rules for which we chose an endpoint or an address, by id.
+    pub created: Vec<CreatedPdr>,
+    /// Endpoints that the session has now and had not: to be released if the change is not kept.
+    pub gained: Vec<Endpoint>,
+    /// Endpoints that the session had: to be released once the change is kept.
+    pub lost: Vec<Endpoint>,
+}
+
+/// What we chose for a detection rule. Source: TS 29.244 §7.5.3.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CreatedPdr {
+    /// The rule.
+    pub id: PdrId,
+    /// Its tunnel endpoint, when we chose it.
+    pub local_fteid: Option<FTeid>,
+    /// Its subscriber's address, when we chose a part of it; nothing is left to choose.
+    pub ue: Option<UeAddress>,
+}
+
+impl SessionModel {
+    /// The detection rules in the order in which packets meet them: by precedence, then by id.
+    #[must_use]
+    pub fn pdrs_in_order(&self) -> Vec<&Pdr> {
+        let mut rules: Vec<&Pdr> = self.pdrs.values().collect();
+        rules.sort_by_key(|pdr| (pdr.precedence, pdr.id));
+        rules
+    }
+
+    /// The change that makes this model out of an empty one.
+    #[must_use]
+    pub fn to_change(&self) -> SessionChange {
+        SessionChange {
+            create_pdrs: self.pdrs.values().cloned().collect(),
+            create_fars: self.fars.values().cloned().collect(),
+            create_urrs: self.urrs.values().cloned().collect(),
+            create_qers: self.qers.values().copied().collect(),
+            create_bars: self.bars.values().copied().collect(),
+            ..SessionChange::default()
+        }
+    }
 }

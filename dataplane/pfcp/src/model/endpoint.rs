@@ -1,0 +1,383 @@
+//! Tunnel endpoints and subscriber addresses of a session, and who gives them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use qlink_types::ids::Teid;
+
+use super::ids::{FTeid, Seid};
+use super::packet::{ApplicationId, Interface, LocalFTeid, NetworkInstance, Pdr, UeAddress};
+use super::rejection::{FailedRule, Rejection, element};
+use super::session::{CreatedPdr, Resolution, SessionModel};
+use crate::cause::Cause;
+
+/// What belongs to one session at a time. All tunnel endpoints of a node share one number space,
+/// whatever their addresses are, and subscribers' addresses do so in all network instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// A tunnel endpoint at our addresses.
+    Tunnel(Teid),
+    /// A subscriber's IPv4 address.
+    UeV4(Ipv4Addr),
+    /// A subscriber's IPv6 prefix with its length in bits.
+    UeV6(Ipv6Addr, u8),
+}
+
+/// Which addresses a chosen tunnel endpoint has; at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+/// Gives tunnel endpoints and subscribers' addresses out and takes them back.
+///
+/// `None` means that none is left, or none with those addresses.
+pub trait Endpoints {
+    /// An endpoint that no session has, at our addresses of `families` towards `interface`.
+    fn allocate_teid(
+        &mut self,
+        session: Seid,
+        interface: Interface,
+        instance: Option<&NetworkInstance>,
+        families: Families,
+    ) -> Option<FTeid>;
+
+    /// An IPv4 address that no session has.
+    fn allocate_ue_v4(
+        &mut self,
+        session: Seid,
+        instance: Option<&NetworkInstance>,
+    ) -> Option<Ipv4Addr>;
+
+    /// An IPv6 prefix and its length that no session has.
+    fn allocate_ue_v6(
+        &mut self,
+        session: Seid,
+        instance: Option<&NetworkInstance>,
+    ) -> Option<(Ipv6Addr, u8)>;
+
+    /// Takes a tunnel endpoint that the control plane chose; whether it is at our addresses and
+    /// no other session's. Asked again for the same session it answers the same.
+    fn claim_teid(&mut self, session: Seid, fteid: FTeid) -> Claim;
+
+    /// Takes a subscriber's address that the control plane chose, as [`Self::claim_teid`].
+    fn claim_ue(&mut self, session: Seid, endpoint: Endpoint) -> Claim;
+
+    /// Gives back what was allocated to or claimed by the session.
+    fn release(&mut self, session: Seid, endpoint: Endpoint);
+}
+
+/// Whether an endpoint belongs to a session now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// It does.
+    Granted,
+    /// It is another session's, or not at our addresses.
+    Denied,
+}
+
+/// What a change is judged by besides the rules themselves.
+pub struct Environment<'a> {
+    /// Our number of the session.
+    pub session: Seid,
+    /// Who gives endpoints.
+    pub endpoints: &'a mut dyn Endpoints,
+    /// Whether the filters of an application are known.
+    pub knows_application: &'a dyn Fn(&ApplicationId) -> bool,
+}
+
+impl std::fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Resolution {
+    /// Gives back what the session has no more: the change is kept.
+    pub fn keep(&self, session: Seid, endpoints: &mut dyn Endpoints) {
+        for endpoint in &self.lost {
+            endpoints.release(session, *endpoint);
+        }
+    }
+
+    /// Gives back what the change took: it is not kept.
+    pub fn discard(&self, session: Seid, endpoints: &mut dyn Endpoints) {
+        for endpoint in &self.gained {
+            endpoints.release(session, *endpoint);
+        }
+    }
+}
+
+impl SessionModel {
+    /// Everything that belongs to the session alone; what is still to be chosen is not in it.
+    #[must_use]
+    pub fn endpoints(&self) -> BTreeSet<Endpoint> {
+        self.pdrs.values().flat_map(endpoints_of).collect()
+    }
+
+    /// The F-TEIDs that stand.
+    fn fteids(&self) -> BTreeSet<FTeid> {
+        self.pdrs.values().filter_map(fixed).collect()
+    }
+}
+
+/// Chooses what `next` leaves to choose and takes what the control plane chose, or neither.
+pub(super) fn resolve(
+    standing: &SessionModel,
+    next: &mut SessionModel,
+    environment: &mut Environment<'_>,
+    resolution: &mut Resolution,
+) -> Result<(), Rejection> {
+    let before = standing.endpoints();
+    let mut choice = Choice {
+        environment,
+        taken: BTreeSet::new(),
+    };
+    let outcome = choice
+        .claim_all(standing, next, &before)
+        .and_then(|()| choice.choose_all(standing, next));
+    match outcome {
+        Ok(created) => {
+            let after = next.endpoints();
+            resolution.created = created;
+            resolution.gained = after.difference(&before).copied().collect();
+            resolution.lost = before.difference(&after).copied().collect();
+            Ok(())
+        }
+        Err(rejection) => {
+            let session = choice.environment.session;
+            for endpoint in choice.taken {
+                choice.environment.endpoints.release(session, endpoint);
+            }
+            Err(rejection)
+        }
+    }
+}
+
+/// What one change has taken so far.
+struct Choice<'a, 'b> {
+    environment: &'a mut Environment<'b>,
+    taken: BTreeSet<Endpoint>,
+}
+
+impl Choice<'_, '_> {
+    /// Takes what the control plane chose, before anything is chosen here that could collide.
+    fn claim_all(
+        &mut self,
+        standing: &SessionModel,
+        next: &SessionModel,
+        before: &BTreeSet<Endpoint>,
+    ) -> Result<(), Rejection> {
+        let session = self.environment.session;
+        let known = standing.fteids();
+        for pdr in next.pdrs.values() {
+            let rule = FailedRule::Pdr(pdr.id);
+            if let Some(fteid) = fixed(pdr).filter(|fteid| !known.contains(fteid)) {
+                if self.environment.endpoints.claim_teid(session, fteid) == Claim::Denied {
+                    return Err(Rejection::rule(rule).about(element::F_TEID));
+                }
+                self.take(Endpoint::Tunnel(fteid.teid), before);
+            }
+            for endpoint in ue_endpoints(pdr) {
+                if before.contains(&endpoint) {
+                    continue;
+                }
+                if self.environment.endpoints.claim_ue(session, endpoint) == Claim::Denied {
+                    return Err(Rejection::rule(rule).about(element::UE_IP_ADDRESS));
+                }
+                self.take(endpoint, before);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, endpoint: Endpoint, before: &BTreeSet<Endpoint>) {
+        if !before.contains(&endpoint) {
+            self.taken.insert(endpoint);
+        }
+    }
+
+    fn choose_all(
+        &mut self,
+        standing: &SessionModel,
+        next: &mut SessionModel,
+    ) -> Result<Vec<CreatedPdr>, Rejection> {
+        let shared = shared_families(next);
+        let mut numbered: BTreeMap<u8, FTeid> = BTreeMap::new();
+        let mut addresses = standing_addresses(standing, next);
+        let mut created = Vec::new();
+        for pdr in next.pdrs.values_mut() {
+            let local_fteid = self.choose_teid(pdr, &shared, &mut numbered)?;
+            let ue = self.choose_ue(pdr, &mut addresses)?;
+            if local_fteid.is_some() || ue.is_some() {
+                created.push(CreatedPdr {
+                    id: pdr.id,
+                    local_fteid,
+                    ue,
+                });
+            }
+        }
+        Ok(created)
+    }
+
+    fn choose_teid(
+        &mut self,
+        pdr: &mut Pdr,
+        shared: &BTreeMap<u8, Families>,
+        numbered: &mut BTreeMap<u8, FTeid>,
+    ) -> Result<Option<FTeid>, Rejection> {
+        let Some(LocalFTeid::Choose { v4, v6, choose_id }) = pdr.pdi.local_fteid else {
+            return Ok(None);
+        };
+        let chosen = choose_id.and_then(|number| numbered.get(&number).copied());
+        let fteid = match chosen {
+            Some(fteid) => fteid,
+            None => {
+                let own = Families { v4, v6 };
+                let families = choose_id.and_then(|number| shared.get(&number).copied());
+                let fteid = self
+                    .environment
+                    .endpoints
+                    .allocate_teid(
+                        self.environment.session,
+                        pdr.pdi.source,
+                        pdr.pdi.network_instance.as_ref(),
+                        families.unwrap_or(own),
+                    )
+                    .ok_or_else(|| {
+                        Rejection::new(Cause::NoResources).of(FailedRule::Pdr(pdr.id))
+                    })?;
+                self.taken.insert(Endpoint::Tunnel(fteid.teid));
+                fteid
+            }
+        };
+        if let Some(number) = choose_id {
+            numbered.insert(number, fteid);
+        }
+        pdr.pdi.local_fteid = Some(LocalFTeid::Fixed(fteid));
+        Ok(Some(fteid))
+    }
+
+    fn choose_ue(
+        &mut self,
+        pdr: &mut Pdr,
+        addresses: &mut Addresses,
+    ) -> Result<Option<UeAddress>, Rejection> {
+        let session = self.environment.session;
+        let exhausted = Rejection::new(Cause::UeAddressesExhausted).of(FailedRule::Pdr(pdr.id));
+        let instance = pdr.pdi.network_instance.as_ref();
+        let Some(ue) = pdr
+            .pdi
+            .ue
+            .as_mut()
+            .filter(|ue| ue.choose_v4 || ue.choose_v6)
+        else {
+            return Ok(None);
+        };
+        if std::mem::take(&mut ue.choose_v4) {
+            let address = match addresses.v4 {
+                Some(address) => address,
+                None => {
+                    let endpoints = &mut *self.environment.endpoints;
+                    let address = endpoints
+                        .allocate_ue_v4(session, instance)
+                        .ok_or(exhausted)?;
+                    self.taken.insert(Endpoint::UeV4(address));
+                    address
+                }
+            };
+            addresses.v4 = Some(address);
+            ue.v4 = Some(address);
+        }
+        if std::mem::take(&mut ue.choose_v6) {
+            let prefix = match addresses.v6 {
+                Some(prefix) => prefix,
+                None => {
+                    let endpoints = &mut *self.environment.endpoints;
+                    let prefix = endpoints
+                        .allocate_ue_v6(session, instance)
+                        .ok_or(exhausted)?;
+                    self.taken.insert(Endpoint::UeV6(prefix.0, prefix.1));
+                    prefix
+                }
+            };
+            addresses.v6 = Some(prefix);
+            ue.v6 = Some(prefix);
+        }
+        Ok(Some(*ue))
+    }
+}
+
+/// The addresses that rules share which leave the choice to us: a session has one of each family.
+#[derive(Debug, Clone, Copy, Default)]
+struct Addresses {
+    v4: Option<Ipv4Addr>,
+    v6: Option<(Ipv6Addr, u8)>,
+}
+
+/// The first of each family that stands and stays, else that the change names.
+fn standing_addresses(standing: &SessionModel, next: &SessionModel) -> Addresses {
+    let kept = next.endpoints();
+    let named = |model: &SessionModel| -> Vec<UeAddress> {
+        model.pdrs.values().filter_map(|pdr| pdr.pdi.ue).collect()
+    };
+    let mut addresses = Addresses::default();
+    for ue in named(standing).into_iter().chain(named(next)) {
+        let v4 = ue.v4.filter(|v4| kept.contains(&Endpoint::UeV4(*v4)));
+        let v6 = ue.v6.filter(|v6| kept.contains(&ue_v6(*v6)));
+        addresses.v4 = addresses.v4.or(v4);
+        addresses.v6 = addresses.v6.or(v6);
+    }
+    addresses
+}
+
+/// Rules with one choose id share one endpoint, which has the addresses that any of them wants.
+fn shared_families(next: &SessionModel) -> BTreeMap<u8, Families> {
+    let mut shared: BTreeMap<u8, Families> = BTreeMap::new();
+    for pdr in next.pdrs.values() {
+        if let Some(LocalFTeid::Choose {
+            v4,
+            v6,
+            choose_id: Some(number),
+        }) = pdr.pdi.local_fteid
+        {
+            let families = shared.entry(number).or_insert(Families { v4, v6 });
+            families.v4 |= v4;
+            families.v6 |= v6;
+        }
+    }
+    shared
+}
+
+const fn fixed(pdr: &Pdr) -> Option<FTeid> {
+    match pdr.pdi.local_fteid {
+        Some(LocalFTeid::Fixed(fteid)) => Some(fteid),
+        Some(LocalFTeid::Choose { .. }) | None => None,
+    }
+}
+
+fn endpoints_of(pdr: &Pdr) -> impl Iterator<Item = Endpoint> {
+    fixed(pdr)
+        .map(|fteid| Endpoint::Tunnel(fteid.teid))
+        .into_iter()
+        .chain(ue_endpoints(pdr))
+}
+
+fn ue_endpoints(pdr: &Pdr) -> impl Iterator<Item = Endpoint> + use<> {
+    let ue = pdr.pdi.ue;
+    let v4 = ue.and_then(|ue| ue.v4).map(Endpoint::UeV4);
+    let v6 = ue.and_then(|ue| ue.v6).map(ue_v6);
+    v4.into_iter().chain(v6)
+}
+
+/// The prefix without the bits behind it, so that two spellings of one prefix are one.
+fn ue_v6((address, length): (Ipv6Addr, u8)) -> Endpoint {
+    let host_bits = 128_u32.saturating_sub(u32::from(length));
+    let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
+    Endpoint::UeV6(Ipv6Addr::from_bits(address.to_bits() & mask), length)
+}
