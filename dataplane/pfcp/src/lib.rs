@@ -22,6 +22,8 @@ mod cause;
 mod message;
 pub mod model;
 mod rules;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod usage;
 
 pub use association::{Association, AssociationLimits, Novelty};
