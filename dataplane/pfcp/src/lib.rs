@@ -25,6 +25,7 @@ mod rules;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod usage;
+pub mod wire;
 
 pub use association::{Association, AssociationLimits, Novelty};
 pub use cause::{Cause, Refusal};
