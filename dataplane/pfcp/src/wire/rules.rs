@@ -6,8 +6,8 @@ use super::numbers::IeType;
 use crate::model::{
     ApplyAction, Bar, BarChanges, BarId, Buffering, Far, FarChanges, FarId, Forwarding, Gate,
     Interface, MeasurementInformation, NetworkInstance, OuterHeaderCreation, Pdi, Pdr, PdrChanges,
-    PdrId, Qer, QerChanges, QerId, Redirect, SessionChange, Split, Urr, UrrChanges, UrrId,
-    UsageReport,
+    PdrId, Precedence, Qer, QerChanges, QerId, Redirect, SessionChange, Split, Urr, UrrChanges,
+    UrrId, UsageReport,
 };
 
 part!(Pdi {
@@ -26,13 +26,27 @@ part!(Pdi {
 
 part!(Pdr {
     id: required PDR_ID,
-    precedence: required PRECEDENCE,
+    precedence: or_last PRECEDENCE,
     pdi: required PDI,
     removal: optional OUTER_HEADER_REMOVAL,
     far: optional FAR_ID,
     urrs: list URR_ID,
     qers: list QER_ID,
 } refuses [ACTIVATE_PREDEFINED_RULES, ACTIVATION_TIME, DEACTIVATION_TIME, MAR_ID]);
+
+impl Group<'_> {
+    /// A precedence; a rule without is looked at last. Between parts of a gateway (Sxa), where only
+    /// tunnel endpoints are matched, none is stated.
+    fn or_last(&self, ie: IeType) -> Result<Precedence, Fault> {
+        Ok(self.optional(ie)?.unwrap_or(Precedence::new(u32::MAX)))
+    }
+}
+
+impl Writer {
+    fn or_last(&mut self, ie: IeType, precedence: &Precedence) {
+        self.required(ie, precedence);
+    }
+}
 
 part!(PdrChanges {
     id: required PDR_ID,
