@@ -21,6 +21,7 @@ mod association;
 mod cause;
 mod message;
 pub mod model;
+pub mod node;
 mod rules;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -8,10 +8,11 @@ use super::ids::UrrId;
 use super::limits::ModelLimits;
 use super::packet::{Pdr, PdrChanges};
 use super::quality::{Qer, QerChanges};
-use super::rejection::{FailedRule, Rejection, element};
+use super::rejection::{FailedRule, Rejection};
 use super::session::{Resolution, SessionChange, SessionModel};
 use super::usage_rule::{Urr, UrrChanges};
 use crate::cause::Cause;
+use crate::wire::IeType;
 
 impl SessionModel {
     /// The rules after `change`, and what is left to do.
@@ -193,7 +194,7 @@ fn update_far(far: &mut Far, wanted: &FarChanges) -> Result<(), Rejection> {
         },
         (None, None) => {
             return Err(Rejection::missing(
-                element::DESTINATION_INTERFACE,
+                IeType::DESTINATION_INTERFACE,
                 FailedRule::Far(far.id),
             ));
         }
@@ -265,7 +266,7 @@ fn check_applications(
         };
         if !(environment.knows_application)(application) {
             return Err(Rejection::new(Cause::ApplicationUnknown)
-                .about(element::APPLICATION_ID)
+                .about(IeType::APPLICATION_ID)
                 .of(FailedRule::Pdr(id)));
         }
     }

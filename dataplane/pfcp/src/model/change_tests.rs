@@ -7,6 +7,7 @@ use qlink_types::ids::{ContentId, Teid};
 use crate::cause::Cause;
 use crate::model::*;
 use crate::testing::*;
+use crate::wire::IeType;
 
 const SESSION: Seid = Seid::new(7);
 const UE: Ipv4Addr = Ipv4Addr::new(10, 60, 9, 9);
@@ -157,7 +158,7 @@ fn an_endpoint_of_another_session_is_denied() {
 
     let rejection = change_with(&model, &change, &mut pool).unwrap_err();
 
-    assert_eq!(rejection.offending, Some(element::F_TEID));
+    assert_eq!(rejection.offending, Some(IeType::F_TEID));
     assert_eq!(rejection.failed_rule, Some(FailedRule::Pdr(PdrId::new(9))));
     assert_eq!(pool.taken[&theirs], Seid::new(8));
 }
@@ -170,7 +171,7 @@ fn a_subscriber_address_of_another_session_is_denied() {
     let rejection =
         change_with(&SessionModel::default(), &usual_session(UE), &mut pool).unwrap_err();
 
-    assert_eq!(rejection.offending, Some(element::UE_IP_ADDRESS));
+    assert_eq!(rejection.offending, Some(IeType::UE_IP_ADDRESS));
     assert_eq!(pool.taken.len(), 1);
 }
 
@@ -271,7 +272,7 @@ fn a_detection_rule_without_forwarding_names_contents() {
         create_pdrs: vec![pdr],
         ..SessionChange::default()
     };
-    assert_eq!(refusal(&change).offending, Some(element::FAR_ID));
+    assert_eq!(refusal(&change).offending, Some(IeType::FAR_ID));
 
     change.create_pdrs[0].pdi.contents = vec![ContentId::new([1; 32])];
     let (model, mut pool) = standing();
@@ -287,11 +288,11 @@ fn packets_have_to_be_found_by_tunnel_or_subscriber() {
 
     assert_eq!(
         refusal(&of(Interface::Access)).offending,
-        Some(element::F_TEID)
+        Some(IeType::F_TEID)
     );
     assert_eq!(
         refusal(&of(Interface::Core)).offending,
-        Some(element::UE_IP_ADDRESS)
+        Some(IeType::UE_IP_ADDRESS)
     );
     assert_eq!(
         refusal(&of(Interface::Core)).cause,
@@ -310,7 +311,7 @@ fn impossible_addresses_are_refused() {
             create_pdrs: vec![downlink(3, 1, address)],
             ..SessionChange::default()
         };
-        assert_eq!(refusal(&change).offending, Some(element::UE_IP_ADDRESS));
+        assert_eq!(refusal(&change).offending, Some(IeType::UE_IP_ADDRESS));
     }
     let mut nowhere = uplink(3, 1, None);
     nowhere.pdi.local_fteid = Some(LocalFTeid::Choose {
@@ -351,7 +352,7 @@ fn forwarding_without_parameters_is_refused() {
     };
     assert_eq!(
         refusal(&create).offending,
-        Some(element::FORWARDING_PARAMETERS)
+        Some(IeType::FORWARDING_PARAMETERS)
     );
 
     far.action = ApplyAction::Drop;
@@ -366,7 +367,7 @@ fn forwarding_without_parameters_is_refused() {
     };
     assert_eq!(
         refusal(&half).offending,
-        Some(element::DESTINATION_INTERFACE)
+        Some(IeType::DESTINATION_INTERFACE)
     );
 }
 

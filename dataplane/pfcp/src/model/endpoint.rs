@@ -7,9 +7,10 @@ use qlink_types::ids::Teid;
 
 use super::ids::{FTeid, Seid};
 use super::packet::{ApplicationId, Interface, LocalFTeid, NetworkInstance, Pdr, UeAddress};
-use super::rejection::{FailedRule, Rejection, element};
+use super::rejection::{FailedRule, Rejection};
 use super::session::{CreatedPdr, Resolution, SessionModel};
 use crate::cause::Cause;
+use crate::wire::IeType;
 
 /// What belongs to one session at a time. All tunnel endpoints of a node share one number space,
 /// whatever their addresses are, and subscribers' addresses do so in all network instances.
@@ -179,7 +180,7 @@ impl Choice<'_, '_> {
             let rule = FailedRule::Pdr(pdr.id);
             if let Some(fteid) = fixed(pdr).filter(|fteid| !known.contains(fteid)) {
                 if self.environment.endpoints.claim_teid(session, fteid) == Claim::Denied {
-                    return Err(Rejection::rule(rule).about(element::F_TEID));
+                    return Err(Rejection::rule(rule).about(IeType::F_TEID));
                 }
                 self.take(Endpoint::Tunnel(fteid.teid), before);
             }
@@ -188,7 +189,7 @@ impl Choice<'_, '_> {
                     continue;
                 }
                 if self.environment.endpoints.claim_ue(session, endpoint) == Claim::Denied {
-                    return Err(Rejection::rule(rule).about(element::UE_IP_ADDRESS));
+                    return Err(Rejection::rule(rule).about(IeType::UE_IP_ADDRESS));
                 }
                 self.take(endpoint, before);
             }

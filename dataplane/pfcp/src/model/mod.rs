@@ -39,7 +39,7 @@ pub use packet::{
     PdrChanges, SdfFilter, SdfRule, UeAddress, UeRole,
 };
 pub use quality::{BitRate, Gate, Qer, QerChanges};
-pub use rejection::{FailedRule, Rejection, element};
+pub use rejection::{FailedRule, Rejection};
 pub use session::{CreatedPdr, Resolution, SessionChange, SessionModel};
 pub use usage_rule::{
     MeasurementInformation, MeasurementMethod, Split, SplitSide, Trigger, Triggers, Urr,

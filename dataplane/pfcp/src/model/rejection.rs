@@ -2,6 +2,7 @@
 
 use super::ids::{BarId, FarId, PdrId, QerId, UrrId};
 use crate::cause::Cause;
+use crate::wire::IeType;
 
 /// The rule because of which a whole request failed. Source: TS 29.244 §8.2.80.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,44 +15,14 @@ pub enum FailedRule {
     Bar(BarId),
 }
 
-/// Types of information elements that a rejection can name. Source: TS 29.244 §8.1.2.
-pub mod element {
-    /// Create PDR.
-    pub const CREATE_PDR: u16 = 1;
-    /// PDI.
-    pub const PDI: u16 = 2;
-    /// Create FAR.
-    pub const CREATE_FAR: u16 = 3;
-    /// Forwarding Parameters.
-    pub const FORWARDING_PARAMETERS: u16 = 4;
-    /// F-TEID.
-    pub const F_TEID: u16 = 21;
-    /// Application ID.
-    pub const APPLICATION_ID: u16 = 24;
-    /// Destination Interface.
-    pub const DESTINATION_INTERFACE: u16 = 42;
-    /// F-SEID.
-    pub const F_SEID: u16 = 57;
-    /// Node ID.
-    pub const NODE_ID: u16 = 60;
-    /// Measurement Method.
-    pub const MEASUREMENT_METHOD: u16 = 62;
-    /// UE IP Address.
-    pub const UE_IP_ADDRESS: u16 = 93;
-    /// Recovery Time Stamp.
-    pub const RECOVERY_TIME_STAMP: u16 = 96;
-    /// FAR ID.
-    pub const FAR_ID: u16 = 108;
-}
-
 /// A refused change; nothing of it took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{cause}")]
 pub struct Rejection {
     /// Why.
     pub cause: Cause,
-    /// Type of the information element at fault, see [`element`]. Source: TS 29.244 §8.2.22.
-    pub offending: Option<u16>,
+    /// The information element at fault. Source: TS 29.244 §8.2.22.
+    pub offending: Option<IeType>,
     /// The rule at fault.
     pub failed_rule: Option<FailedRule>,
 }
@@ -79,7 +50,7 @@ impl Rejection {
 
     /// A rule lacks the information element `offending`, which it needs as it is.
     #[must_use]
-    pub const fn missing(offending: u16, rule: FailedRule) -> Self {
+    pub const fn missing(offending: IeType, rule: FailedRule) -> Self {
         Self {
             cause: Cause::ConditionalMissing,
             offending: Some(offending),
@@ -89,7 +60,7 @@ impl Rejection {
 
     /// This rejection with the information element at fault.
     #[must_use]
-    pub const fn about(self, offending: u16) -> Self {
+    pub const fn about(self, offending: IeType) -> Self {
         Self {
             offending: Some(offending),
             ..self

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::forwarding::{ApplyAction, Far};
 use super::limits::{MAX_LINKED, MAX_QFIS, MAX_RULES_OF_PDR, ModelLimits};
 use super::packet::{Interface, LocalFTeid, Pdi, Pdr, UeAddress};
-use super::rejection::{FailedRule, Rejection, element};
+use super::rejection::{FailedRule, Rejection};
 use super::session::{SessionChange, SessionModel};
 use super::usage_rule::{MeasurementMethod, Urr};
 use crate::cause::Cause;
+use crate::wire::IeType;
 
 impl SessionModel {
     /// Whether these rules can stand together.
@@ -100,7 +101,7 @@ fn bounded(count: usize, limit: usize) -> Result<(), Rejection> {
 const INVALID: Rejection = Rejection::new(Cause::RuleInvalid);
 
 /// An information element that the rule as it is cannot do without.
-fn needed(element: u16) -> Result<(), Rejection> {
+fn needed(element: IeType) -> Result<(), Rejection> {
     Err(Rejection::new(Cause::ConditionalMissing).about(element))
 }
 
@@ -111,7 +112,7 @@ fn check_pdr(pdr: &Pdr, limits: &ModelLimits) -> Result<(), Rejection> {
     bounded(pdr.pdi.qfis.len(), MAX_QFIS)?;
     bounded(pdr.pdi.contents.len(), limits.contents)?;
     if pdr.far.is_none() && pdr.pdi.contents.is_empty() {
-        return needed(element::FAR_ID);
+        return needed(IeType::FAR_ID);
     }
     if let Some(local) = &pdr.pdi.local_fteid {
         check_local(local)?;
@@ -135,8 +136,8 @@ fn check_addressed(pdr: &Pdr) -> Result<(), Rejection> {
         return Ok(());
     }
     match source {
-        Interface::Access | Interface::ControlPlane => needed(element::F_TEID),
-        Interface::Core | Interface::SgiLan if ue.is_none() => needed(element::UE_IP_ADDRESS),
+        Interface::Access | Interface::ControlPlane => needed(IeType::F_TEID),
+        Interface::Core | Interface::SgiLan if ue.is_none() => needed(IeType::UE_IP_ADDRESS),
         Interface::Core | Interface::SgiLan => Ok(()),
     }
 }
@@ -148,7 +149,7 @@ fn check_local(local: &LocalFTeid) -> Result<(), Rejection> {
             v6: false,
             ..
         } => {
-            return Err(Rejection::new(Cause::TeidChoiceInvalid).about(element::F_TEID));
+            return Err(Rejection::new(Cause::TeidChoiceInvalid).about(IeType::F_TEID));
         }
         LocalFTeid::Choose { .. } => return Ok(()),
         LocalFTeid::Fixed(fteid) if fteid.teid.get() == 0 => false,
@@ -157,7 +158,7 @@ fn check_local(local: &LocalFTeid) -> Result<(), Rejection> {
     if has_address {
         Ok(())
     } else {
-        Err(INVALID.about(element::F_TEID))
+        Err(INVALID.about(IeType::F_TEID))
     }
 }
 
@@ -168,7 +169,7 @@ fn check_ue(ue: &UeAddress) -> Result<(), Rejection> {
     if named && host && !twice {
         Ok(())
     } else {
-        Err(INVALID.about(element::UE_IP_ADDRESS))
+        Err(INVALID.about(IeType::UE_IP_ADDRESS))
     }
 }
 
@@ -183,7 +184,7 @@ fn is_host_v6((address, length): (Ipv6Addr, u8)) -> bool {
 fn check_far(far: &Far) -> Result<(), Rejection> {
     match far.action {
         ApplyAction::Forward { .. } if far.forwarding.is_none() => Err(Rejection::missing(
-            element::FORWARDING_PARAMETERS,
+            IeType::FORWARDING_PARAMETERS,
             FailedRule::Far(far.id),
         )),
         ApplyAction::Forward { .. } | ApplyAction::Drop | ApplyAction::Buffer { .. } => Ok(()),
@@ -194,7 +195,7 @@ fn check_urr(urr: &Urr, limits: &ModelLimits) -> Result<(), Rejection> {
     bounded(urr.monitoring.len(), limits.splits)?;
     bounded(urr.linked.len(), MAX_LINKED)?;
     if urr.method == MeasurementMethod::default() {
-        return Err(INVALID.about(element::MEASUREMENT_METHOD));
+        return Err(INVALID.about(IeType::MEASUREMENT_METHOD));
     }
     let times = urr.monitoring.iter().map(|split| split.at);
     if urr.linked.contains(&urr.id) || !times.is_sorted_by(|earlier, later| earlier < later) {

@@ -34,10 +34,10 @@ pub use numbers::{CauseCode, IeType};
 pub use pfd::{ApplicationPfds, CONTENT_LINE, CustomPfd, Pfd, PfdFlow};
 pub use rules::ModificationFlags;
 pub use session::{
-    BarOrder, CreatedPdr, DownlinkDataReport, FailedRule, FurtherReports, PdnType,
-    ReportResponseFlags, ServiceInformation, SessionDeletionRequest, SessionDeletionResponse,
-    SessionEstablishmentRequest, SessionEstablishmentResponse, SessionModificationRequest,
-    SessionModificationResponse, SessionReportRequest, SessionReportResponse, SuggestedPackets,
+    BarOrder, DownlinkDataReport, FurtherReports, PdnType, ReportResponseFlags, ServiceInformation,
+    SessionDeletionRequest, SessionDeletionResponse, SessionEstablishmentRequest,
+    SessionEstablishmentResponse, SessionModificationRequest, SessionModificationResponse,
+    SessionReportRequest, SessionReportResponse, SuggestedPackets,
 };
 
 /// Most rules of one kind in one message, and most repetitions of any other IE.

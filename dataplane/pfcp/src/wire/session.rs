@@ -6,8 +6,8 @@ use super::node::Timer;
 use super::numbers::{CauseCode, IeType};
 use super::rules::ModificationFlags;
 use crate::model::{
-    BarChanges, BarId, FSeid, FTeid, FarId, NodeId, PdrId, QerId, Qfi, SessionChange, UeAddress,
-    UrrId, UsageReport,
+    BarChanges, CreatedPdr, FSeid, FTeid, FailedRule, NodeId, PdrId, Qfi, SessionChange, UrrId,
+    UsageReport,
 };
 
 message! {
@@ -242,33 +242,11 @@ impl Value for PdnType {
     }
 }
 
-/// What a user plane function chose for a detection rule. Source: TS 29.244 §7.5.3.2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CreatedPdr {
-    /// The rule.
-    pub id: PdrId,
-    /// Its tunnel endpoint.
-    pub local_fteid: Option<FTeid>,
-    /// The subscriber's address.
-    pub ue: Option<UeAddress>,
-}
-
 part!(CreatedPdr {
     id: required PDR_ID,
     local_fteid: optional F_TEID,
     ue: optional UE_IP_ADDRESS,
 });
-
-/// The rule for which a request failed. Source: TS 29.244 §8.2.80.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the kinds of rules")]
-pub enum FailedRule {
-    Pdr(PdrId),
-    Far(FarId),
-    Qer(QerId),
-    Urr(UrrId),
-    Bar(BarId),
-}
 
 impl Value for FailedRule {
     fn read(octets: &mut Octets<'_>) -> Result<Self, Fault> {
