@@ -23,6 +23,7 @@ mod message;
 pub mod model;
 pub mod node;
 mod rules;
+pub mod sim;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod usage;

@@ -98,7 +98,7 @@ pub enum Effect {
         /// Our number of the session.
         session: Seid,
         /// What.
-        command: Command,
+        command: Box<Command>,
     },
     /// The journal takes a record in.
     Persist(Record),

@@ -318,7 +318,7 @@ impl Node {
         turn.effects.push(Effect::Command {
             token,
             session,
-            command,
+            command: Box::new(command),
         });
     }
 
