@@ -9,5 +9,8 @@
 mod arbitrary;
 mod captures;
 mod datagram;
+mod facts;
 mod refusals;
 mod round_trip;
+mod scapy;
+mod tshark;
