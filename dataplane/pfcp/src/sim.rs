@@ -456,9 +456,8 @@ impl Smf {
             Some(_) => Header::session(seid, sequence),
             None => Header::node(sequence),
         };
-        if let Some(bytes) = self.send(&back, &answer) {
-            self.inbox.answer(sequence, digest, &bytes);
-        }
+        let bytes = self.send(&back, &answer)?;
+        self.inbox.answer(sequence, digest, &bytes)?;
         let session = header.seid.unwrap_or_default();
         match message {
             Message::SessionReportRequest(report) => self

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use super::config::RequestPort;
 use super::event::{Effect, End, Note};
 use super::machine::{Node, Peer, Purpose, State, Turn};
 use super::outbox::Due;
@@ -28,6 +27,7 @@ impl Node {
         if !known && self.peers.len() >= self.config.limits.associations {
             return self.refuse(turn, origin, Seid::default(), Cause::NoResources);
         }
+        self.start_anew(origin);
         self.open(
             turn,
             AssociationRecord {
@@ -171,13 +171,11 @@ impl Node {
     ///
     /// Source: TS 23.527 §4.2 and TS 29.244 §8.2.65.
     pub(super) fn recovery_came(&mut self, turn: &mut Turn<'_>, from: SocketAddr, recovery: Time) {
-        let restarted = self.peers.iter().filter(|(_, peer)| {
-            let same = match self.config.request_port {
-                RequestPort::Standard => peer.address.ip() == from.ip(),
-                RequestPort::Source => peer.address == from,
-            };
-            same && recovery > peer.recovery
-        });
+        let port = self.config.request_port;
+        let restarted = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| port.is_same_peer(peer.address, from) && recovery > peer.recovery);
         let restarted: Vec<NodeId> = restarted.map(|(node, _)| node.clone()).collect();
         for node in restarted {
             self.end(turn, &node, End::Restarted);
@@ -283,6 +281,9 @@ impl Node {
             self.pump(turn, to);
         }
         self.outboxes.retain(|_, outbox| outbox.len() > 0);
+        for seid in self.retries.take_due(turn.now) {
+            self.doom(turn, seid);
+        }
         let names: Vec<NodeId> = self.peers.keys().cloned().collect();
         for node in names {
             self.peer_timer(turn, &node);

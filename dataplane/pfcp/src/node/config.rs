@@ -1,7 +1,7 @@
 //! Who the node is, whom it talks to, and how much of everything it holds.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::model::{ModelLimits, NodeId, Time};
@@ -74,6 +74,16 @@ pub enum RequestPort {
     Standard,
     /// To the port from which it opened the association: several peers on one host.
     Source,
+}
+
+impl RequestPort {
+    /// Whether messages from two endpoints are one peer's.
+    pub(super) fn is_same_peer(self, one: SocketAddr, other: SocketAddr) -> bool {
+        match self {
+            Self::Standard => one.ip() == other.ip(),
+            Self::Source => one == other,
+        }
+    }
 }
 
 /// Bounds of a node; hitting one is answered with its cause and counted with a note.

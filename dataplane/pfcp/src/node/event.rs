@@ -225,7 +225,7 @@ pub enum Note {
     ReportRefused(Seid, u8),
     /// So many usage reports found no place, or nobody to take them.
     ReportsLost(Seid, usize),
-    /// The data plane did not delete a session that is gone here.
+    /// The data plane did not delete a session whose association ended; it is told again.
     DeleteFailed(Seid),
     /// A session, or an outcome, that does not exist.
     Unknown,

@@ -99,13 +99,28 @@ impl Inbox {
         Verdict::New
     }
 
-    /// Remembers the answer of a request that is in work.
-    pub(crate) fn answer(&mut self, sequence: Sequence, digest: Digest, bytes: &[u8]) {
-        if let Some(entry) = self.entries.get_mut(&sequence)
-            && entry.digest == digest
-        {
-            entry.answer = Some(bytes.to_vec());
+    /// Remembers the answer of a request that is in work; `None` when nobody waits for it any
+    /// more.
+    pub(crate) fn answer(
+        &mut self,
+        sequence: Sequence,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Option<()> {
+        let entry = self.entries.get_mut(&sequence)?;
+        if entry.digest != digest {
+            return None;
         }
+        entry.answer = Some(bytes.to_vec());
+        Some(())
+    }
+
+    /// Forgets all but one request: the peer starts anew, and may say the same again with the same
+    /// number.
+    pub(crate) fn start_anew(&mut self, but: Option<Sequence>) {
+        self.entries.retain(|sequence, _| Some(*sequence) == but);
+        self.order.retain(|(_, sequence)| Some(*sequence) == but);
+        self.floor = None;
     }
 
     /// Forgets what is older than `life`. Requests in work stay.

@@ -9,7 +9,7 @@ use super::event::{Effect, End, Event, Note, Token};
 use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::report::Batch;
-use super::session::Session;
+use super::session::{Retries, Session};
 use crate::model::{ApplicationId, Endpoints, FSeid, NodeId, Seid, Time};
 use crate::wire::{Codec, CpFeatures, Header, Message, Pfd, Sequence};
 
@@ -77,6 +77,7 @@ pub struct Node {
     pub(super) inboxes: BTreeMap<SocketAddr, Inbox>,
     pub(super) outboxes: BTreeMap<SocketAddr, Outbox<Purpose>>,
     pub(super) commands: BTreeMap<Token, Seid>,
+    pub(super) retries: Retries,
     /// The last number of our requests; peers do not share numbers, but that does no harm.
     last_sequence: Sequence,
     next_token: u64,
@@ -96,6 +97,7 @@ impl Node {
             inboxes: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             commands: BTreeMap::new(),
+            retries: Retries::default(),
             last_sequence: Sequence::default(),
             next_token: 1,
             next_seid: 1,
@@ -151,7 +153,7 @@ impl Node {
             };
             end.into_iter().chain([peer.heartbeat])
         });
-        requests.chain(peers).min()
+        requests.chain(peers).chain(self.retries.deadline()).min()
     }
 
     /// Who the node is.

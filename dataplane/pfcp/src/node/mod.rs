@@ -42,3 +42,6 @@ pub use machine::Node;
 pub(crate) use outbox::{Due, Outbox};
 pub use record::{AssociationRecord, RECORD_VERSION, Record, RecordTooLong, SessionRecord};
 pub use restore::RestoreError;
+
+#[cfg(test)]
+mod tests;

@@ -114,6 +114,18 @@ impl Node {
         false
     }
 
+    /// A peer starts anew: nothing that it asked for before is repeated or answered.
+    pub(super) fn start_anew(&mut self, origin: &Origin) {
+        let port = self.config.request_port;
+        for (from, inbox) in &mut self.inboxes {
+            if *from == origin.from {
+                inbox.start_anew(Some(origin.sequence));
+            } else if port.is_same_peer(*from, origin.from) {
+                inbox.start_anew(None);
+            }
+        }
+    }
+
     /// Forgets answers by time, and endpoints without any.
     pub(super) fn forget_answers(&mut self, turn: &Turn<'_>) {
         let life = self.config.timers.remember;
@@ -179,18 +191,16 @@ impl Node {
         message: &Message,
     ) {
         let header = header_of(origin, remote);
-        let bytes = match self.codec.encode(&header, message) {
-            Ok(bytes) => bytes,
-            Err(_) => {
-                turn.note(Note::Unspeakable);
-                return;
-            }
+        let Ok(bytes) = self.codec.encode(&header, message) else {
+            turn.note(Note::Unspeakable);
+            return;
         };
-        if let Some(inbox) = self.inboxes.get_mut(&origin.from) {
-            inbox.answer(origin.sequence, origin.digest, &bytes);
+        let inbox = self.inboxes.get_mut(&origin.from);
+        let waits = inbox.and_then(|inbox| inbox.answer(origin.sequence, origin.digest, &bytes));
+        if waits.is_some() {
+            let to = origin.from;
+            turn.effects.push(Effect::Send { to, bytes });
         }
-        let to = origin.from;
-        turn.effects.push(Effect::Send { to, bytes });
     }
 
     /// Refuses a request for a cause that needs no particulars.

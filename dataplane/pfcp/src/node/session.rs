@@ -1,6 +1,7 @@
 //! Sessions: requests in order, one at a time, each with one command and one answer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::event::{Command, Effect, Kept, Note, Query, Token};
 use super::machine::{Node, State, Turn};
@@ -97,6 +98,31 @@ impl Session {
             rules: self.model.to_change(),
             inactivity_s: self.inactivity_s,
         }
+    }
+}
+
+/// Sessions whose deletion failed, by the time at which it is tried again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Retries(BTreeSet<(Duration, Seid)>);
+
+impl Retries {
+    fn add(&mut self, at: Duration, seid: Seid) {
+        self.0.insert((at, seid));
+    }
+
+    pub(super) fn take_due(&mut self, now: Duration) -> Vec<Seid> {
+        let mut due = Vec::new();
+        while let Some((at, seid)) = self.0.first().copied()
+            && at <= now
+        {
+            self.0.pop_first();
+            due.push(seid);
+        }
+        due
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.0.first().map(|(at, _)| *at)
     }
 }
 
@@ -374,9 +400,14 @@ impl Node {
                     let remote = self.remote_of(seid);
                     self.report_rejection(turn, origin, remote, rejection);
                 }
+                None if rejection.cause == Cause::SessionUnknown => {
+                    self.deleted(turn, seid, None, Vec::new());
+                }
+                // It stays until it is gone there too: its endpoints are not free before.
                 None => {
                     turn.note(Note::DeleteFailed(seid));
-                    self.deleted(turn, seid, None, Vec::new());
+                    let again = turn.now.saturating_add(self.config.timers.t1);
+                    return self.retries.add(again, seid);
                 }
             },
         }
