@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use qlink_io::IoError;
 use qlink_io::arena::ArenaError;
 use qlink_io::handover::{Bell, bell};
 use qlink_io::seqpacket::{SeqError, SeqListener};
-use qlink_io::udp::UdpPort;
-use qlink_io::{IoError, Steering};
+use qlink_io::udp::{Offload, Steering, UdpOptions, UdpPort};
 use qlink_meter::{ArenaReader, ReaderError, SetupError, process_secret, shard_path};
 use qlink_pfcp::DataPlaneInfo;
 use qlink_types::codec::Text;
@@ -214,13 +214,17 @@ impl Endpoints {
     /// All workers share the two addresses; the kernel spreads packets over them, and who gets
     /// one that is not his hands it over.
     fn bind(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
-        let n3 = UdpPort::bind_group(config.n3, LinkType::RawIp, config.workers, Steering::Teid)?;
-        let n6 = UdpPort::bind_group(
-            config.n6_local,
-            LinkType::RawIp,
-            config.workers,
-            Steering::Flow,
-        )?;
+        let offload = Offload::Segmentation;
+        let options = UdpOptions {
+            offload,
+            ..UdpOptions::default()
+        };
+        let bind = |address, steering| {
+            let group = (config.workers, steering);
+            UdpPort::bind_group(address, LinkType::RawIp, group, options)
+        };
+        let n3 = bind(config.n3, Steering::Teid)?;
+        let n6 = bind(config.n6_local, Steering::Flow)?;
         let address = |ports: &[UdpPort], wanted| ports.first().map_or(wanted, UdpPort::local_addr);
         Ok(Self {
             n3_address: address(&n3, config.n3),

@@ -36,4 +36,15 @@ pub enum IoError {
         #[source]
         source: io::Error,
     },
+    /// A system call on a network interface failed.
+    #[error("{operation} failed on interface {name}")]
+    Device {
+        /// What was tried, for example `attach filter`.
+        operation: &'static str,
+        /// The interface's name.
+        name: String,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
 }

@@ -4,8 +4,11 @@
 //! |---|---|
 //! | [`mem`] | frames from memory, for benches and tests |
 //! | [`pcap`] | total readers of pcap and pcapng, and their writers |
-//! | [`udp`] | a UDP endpoint with `recvmmsg`/`sendmmsg` in bursts of 32, without privileges |
 //! | [`handover`] | packets from worker to worker, and waking the one that sleeps |
+//! | [`udp`] | a UDP endpoint with `recvmmsg`/`sendmmsg` in bursts of 32 and optional GSO/GRO, without privileges |
+//! | `uring` | the work of [`udp`] over io_uring (feature `uring`) |
+//! | [`packet`] | a passive tap: frames of an interface out of a ring shared with the kernel |
+//! | [`probe`] | which back ends can run here and now, and what to do about the others |
 //! | [`arena`] | the shared file mapping that counters live in and that survives `kill -9` |
 //! | [`filemap`] | a file as `&[u8]`, for content copies |
 //! | [`seqpacket`] | message sockets between processes of one machine |
@@ -34,13 +37,17 @@ pub mod filemap;
 pub mod handover;
 mod map;
 pub mod mem;
+#[cfg(test)]
+mod netns;
+pub mod packet;
 pub mod pcap;
+pub mod probe;
 pub mod seqpacket;
 mod sys;
 pub mod udp;
-mod udp_group;
+#[cfg(feature = "uring")]
+pub mod uring;
 pub mod wait;
 
 pub use burst::{BURST_MAX, Burst, Descriptor, Outgoing, PacketSink, PacketSource};
 pub use error::IoError;
-pub use udp_group::Steering;

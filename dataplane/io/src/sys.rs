@@ -4,6 +4,7 @@ use std::io;
 use std::mem::size_of;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
 use std::time::Duration;
 
 /// Waits for events; a signal ends the wait like a timeout. Returns how many entries are ready.
@@ -15,11 +16,11 @@ pub(crate) fn poll(
         tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     });
-    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
     let count = polled.len() as libc::nfds_t;
     // SAFETY: `polled` is a writable array of `count` entries, `limit` is null or points to a
     // timespec that lives until the end of this function, and a null signal mask changes none.
-    let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), count, limit, std::ptr::null()) };
+    let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), count, limit, ptr::null()) };
     match ready {
         0.. => Ok(ready),
         _ => match io::Error::last_os_error() {
@@ -48,21 +49,31 @@ pub(crate) const fn family(constant: libc::c_int) -> libc::sa_family_t {
     constant as libc::sa_family_t
 }
 
-/// Sets an integer socket option.
+/// Sets an integer option of the socket level.
 pub(crate) fn set_option(
     socket: BorrowedFd<'_>,
     option: libc::c_int,
     value: libc::c_int,
 ) -> io::Result<()> {
-    let length = length_of::<libc::c_int>();
-    // SAFETY: the descriptor is open while it is borrowed, and the value is a live integer of
-    // exactly `length` bytes.
+    set_option_at(socket, libc::SOL_SOCKET, option, &value)
+}
+
+/// Sets an option of any level; `value` has the type that the option's documentation names.
+pub(crate) fn set_option_at<T: Copy>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let length = length_of::<T>();
+    // SAFETY: the descriptor is open while it is borrowed, and the value is a live object of
+    // exactly `length` bytes, which the system only reads.
     let status = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
+            level,
             option,
-            (&raw const value).cast(),
+            ptr::from_ref(value).cast(),
             length,
         )
     };
@@ -73,23 +84,34 @@ pub(crate) fn set_option(
     }
 }
 
-/// Reads an integer socket option.
+/// Reads an integer option of the socket level.
 pub(crate) fn get_option(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<libc::c_int> {
-    let mut value: libc::c_int = 0;
-    let mut length = length_of::<libc::c_int>();
-    // SAFETY: the descriptor is open while it is borrowed; `value` is writable for `length` bytes
-    // and `length` itself is writable.
+    let [value] = get_integers(socket, libc::SOL_SOCKET, option, [0_u32])?;
+    Ok(value.cast_signed())
+}
+
+/// Reads an option that consists of `N` 32-bit integers; what the system does not write stays as
+/// in `values`.
+pub(crate) fn get_integers<const N: usize>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    mut values: [u32; N],
+) -> io::Result<[u32; N]> {
+    let mut length = length_of::<[u32; N]>();
+    // SAFETY: the descriptor is open while it is borrowed; `values` is writable for `length` bytes
+    // and any of them are valid integers; `length` itself is writable.
     let status = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
+            level,
             option,
-            (&raw mut value).cast(),
+            values.as_mut_ptr().cast(),
             &raw mut length,
         )
     };
     if status == 0 {
-        Ok(value)
+        Ok(values)
     } else {
         Err(io::Error::last_os_error())
     }
@@ -151,6 +173,18 @@ impl RawAddress {
                 sin6_scope_id: address.scope_id(),
             },
         }
+    }
+
+    /// The address in `bytes`, which the system wrote; what is cut off is 0.
+    #[cfg(feature = "uring")]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut whole = [0; size_of::<Self>()];
+        for (place, byte) in whole.iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+        // SAFETY: both variants consist of integers without padding between or behind them, so
+        // every bit pattern of the same size is valid.
+        unsafe { std::mem::transmute::<[u8; size_of::<Self>()], Self>(whole) }
     }
 
     /// The address, IPv4-mapped IPv6 as IPv4; `None` for another family.

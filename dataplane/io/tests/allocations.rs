@@ -7,12 +7,13 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use qlink_io::mem::{MemSink, MemSource};
+use qlink_io::packet::{PacketTap, TapConfig};
 use qlink_io::pcap::{PcapSource, PcapngWriter};
-use qlink_io::udp::UdpPort;
+use qlink_io::udp::{Offload, UdpOptions, UdpPort};
 use qlink_io::{BURST_MAX, Burst, Outgoing, PacketSink, PacketSource};
 use qlink_wire::LinkType;
 
@@ -105,7 +106,41 @@ fn reading_a_capture_allocates_nothing_once_it_is_open() {
 
 #[test]
 fn a_udp_port_allocates_nothing_once_it_is_bound() {
-    let bind = || UdpPort::bind("127.0.0.1:0".parse().unwrap(), LinkType::RawIp).unwrap();
+    for offload in [Offload::None, Offload::Segmentation] {
+        let options = UdpOptions {
+            offload,
+            ..UdpOptions::default()
+        };
+        let address = "127.0.0.1:0".parse().unwrap();
+        let bind = || UdpPort::bind_with(address, LinkType::RawIp, options).unwrap();
+        let (mut from, mut to) = (bind(), bind());
+        let there = to.local_addr();
+        let mut frames = MemSource::new(vec![vec![1; 1400]; 32], LinkType::RawIp, 20);
+        let (mut burst, mut received) = (Burst::new(), 0);
+
+        let count = allocations(|| {
+            while frames.recv_burst(&mut burst).is_ok() {
+                forward(&frames, &burst, there, &mut from);
+                while to.poll(Some(Duration::from_millis(10))).unwrap() {
+                    received += to.recv_burst(&mut burst).unwrap();
+                }
+            }
+        });
+
+        assert_eq!((count, received), (0, 640), "{offload:?}");
+    }
+}
+
+#[cfg(feature = "uring")]
+#[test]
+fn a_port_over_io_uring_allocates_nothing_once_it_is_used() {
+    if let Err(error) = qlink_io::uring::available() {
+        println!("skipped: no io_uring: {error}");
+        return;
+    }
+    let address = "127.0.0.1:0".parse().unwrap();
+    let options = UdpOptions::default();
+    let bind = || qlink_io::uring::UringPort::bind_with(address, LinkType::RawIp, options).unwrap();
     let (mut from, mut to) = (bind(), bind());
     let there = to.local_addr();
     let mut frames = MemSource::new(vec![vec![1; 1400]; 32], LinkType::RawIp, 20);
@@ -121,4 +156,34 @@ fn a_udp_port_allocates_nothing_once_it_is_bound() {
     });
 
     assert_eq!((count, received), (0, 640));
+}
+
+#[test]
+fn a_tap_allocates_nothing_once_it_is_open() {
+    let mut tap = match PacketTap::open(&TapConfig::new("lo")) {
+        Ok(tap) => tap,
+        Err(error) => {
+            println!("skipped: no tap: {error}");
+            return;
+        }
+    };
+    let from = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to: SocketAddr = "127.0.0.1:2152".parse().unwrap();
+    let (mut burst, mut seen, mut bytes) = (Burst::new(), 0, 0);
+
+    let count = allocations(|| {
+        for _ in 0..20 {
+            for _ in 0..50 {
+                // Nobody listens there; what the network says about that is of no interest.
+                let _ = from.send_to(&[7; 1400], to);
+            }
+            while tap.poll(Some(Duration::from_millis(50))).unwrap() {
+                seen += tap.recv_burst(&mut burst).unwrap();
+                bytes += burst.iter().map(|d| tap.frame(d).len()).sum::<usize>();
+            }
+        }
+    });
+
+    assert_eq!(count, 0);
+    assert!(seen >= 1000 && bytes >= 1000 * 1442, "{seen} frames");
 }

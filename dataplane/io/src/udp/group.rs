@@ -7,13 +7,15 @@
 use std::io;
 use std::mem::size_of;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use qlink_wire::LinkType;
 
+use super::endpoint::Endpoint;
+use super::options::UdpOptions;
+use super::port::{Port, Transport};
 use crate::IoError;
 use crate::sys::{self, RawAddress};
-use crate::udp::UdpPort;
 
 /// How the kernel chooses the socket of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +26,8 @@ pub enum Steering {
     Flow,
 }
 
-impl UdpPort {
+#[expect(private_bounds, reason = "only this crate's transports are ports")]
+impl<T: Transport> Port<T> {
     /// Binds `count` ports (at least one) to `address`; port 0 chooses one for all.
     ///
     /// # Errors
@@ -33,11 +36,11 @@ impl UdpPort {
     pub fn bind_group(
         address: SocketAddr,
         link: LinkType,
-        count: u8,
-        steering: Steering,
+        (count, steering): (u8, Steering),
+        options: UdpOptions,
     ) -> Result<Vec<Self>, IoError> {
         if count <= 1 {
-            return Ok(vec![Self::bind(address, link)?]);
+            return Ok(vec![Self::bind_with(address, link, options)?]);
         }
         let mut address = address;
         let mut ports = Vec::with_capacity(count.into());
@@ -47,12 +50,12 @@ impl UdpPort {
                 address,
                 source,
             })?;
-            let port = Self::from_socket(socket, address, link)?;
+            let port = Self::on(Endpoint::on(socket, address, options)?, link)?;
             address = port.local_addr();
             ports.push(port);
         }
         if let (Steering::Teid, Some(port)) = (steering, ports.first()) {
-            steer_by_teid(port, count).map_err(|source| IoError::Socket {
+            steer_by_teid(port.as_fd(), count).map_err(|source| IoError::Socket {
                 operation: "steer by TEID",
                 address,
                 source,
@@ -98,7 +101,7 @@ fn instruction(code: u32, k: u32) -> libc::sock_filter {
 
 /// Loads the word at byte 4 of the UDP payload, the TEID; its upper four bits modulo `count` are
 /// the socket's number. A shorter payload goes to socket 0.
-fn steer_by_teid(port: &UdpPort, count: u8) -> io::Result<()> {
+fn steer_by_teid(socket: BorrowedFd<'_>, count: u8) -> io::Result<()> {
     let program = [
         instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 4),
         instruction(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 28),
@@ -114,7 +117,7 @@ fn steer_by_teid(port: &UdpPort, count: u8) -> io::Result<()> {
     // `program.len()` live instructions; the kernel copies both and writes to neither.
     let status = unsafe {
         libc::setsockopt(
-            port.as_fd().as_raw_fd(),
+            socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_ATTACH_REUSEPORT_CBPF,
             (&raw const filter).cast(),
@@ -136,12 +139,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::udp::UdpPort;
     use crate::{Burst, PacketSource as _};
 
     #[test]
     fn a_tunnel_packet_reaches_the_worker_that_its_teid_names() {
         let address = "127.0.0.1:0".parse().unwrap();
-        let mut group = UdpPort::bind_group(address, LinkType::RawIp, 3, Steering::Teid).unwrap();
+        let options = UdpOptions::default();
+        let mut group =
+            UdpPort::bind_group(address, LinkType::RawIp, (3, Steering::Teid), options).unwrap();
         let to = group[0].local_addr();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
 
