@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::pcap::CaptureError;
+use crate::xdp::XdpError;
 
 /// Why a burst could not be received or sent.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum IoError {
         #[source]
         source: io::Error,
     },
+    /// An XDP port failed.
+    #[error(transparent)]
+    Xdp(#[from] XdpError),
     /// A system call on a socket failed.
     #[error("{operation} failed on {address}")]
     Socket {

@@ -9,6 +9,7 @@
 //! | `uring` | the work of [`udp`] over io_uring (feature `uring`) |
 //! | [`packet`] | a passive tap: frames of an interface out of a ring shared with the kernel |
 //! | [`probe`] | which back ends can run here and now, and what to do about the others |
+//! | [`xdp`] | one queue of an interface through AF_XDP, steered by an embedded program |
 //! | [`arena`] | the shared file mapping that counters live in and that survives `kill -9` |
 //! | [`filemap`] | a file as `&[u8]`, for content copies |
 //! | [`seqpacket`] | message sockets between processes of one machine |
@@ -48,6 +49,7 @@ pub mod udp;
 #[cfg(feature = "uring")]
 pub mod uring;
 pub mod wait;
+pub mod xdp;
 
 pub use burst::{BURST_MAX, Burst, Descriptor, Outgoing, PacketSink, PacketSource};
 pub use error::IoError;

@@ -5,6 +5,8 @@
 )]
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+mod rig;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};
@@ -14,8 +16,12 @@ use qlink_io::mem::{MemSink, MemSource};
 use qlink_io::packet::{PacketTap, TapConfig};
 use qlink_io::pcap::{PcapSource, PcapngWriter};
 use qlink_io::udp::{Offload, UdpOptions, UdpPort};
+use qlink_io::xdp::AttachChoice;
+use qlink_io::xdp::frame::Ipv4Checksum;
 use qlink_io::{BURST_MAX, Burst, Outgoing, PacketSink, PacketSource};
 use qlink_wire::LinkType;
+use rig::RawSocket;
+use rig::site::{STATION, Site, at, port, tunnel};
 
 struct Counting;
 
@@ -186,4 +192,41 @@ fn a_tap_allocates_nothing_once_it_is_open() {
 
     assert_eq!(count, 0);
     assert!(seen >= 1000 && bytes >= 1000 * 1442, "{seen} frames");
+}
+
+#[test]
+fn an_xdp_port_allocates_nothing_once_open() {
+    let Some(site) = Site::new() else { return };
+    let envelope = tunnel(Ipv4Checksum::Computed);
+    let rule = Site::n3_rule();
+    let mut n3 = port(&site.plane, "n3", &rule, envelope, AttachChoice::Best);
+    let station = RawSocket::open(&site.station, "s3");
+    let frame = site.uplink(1, 1000);
+    let mut burst = Burst::new();
+    let mut seen = 0;
+    for _ in 0..100 {
+        (0..40).for_each(|_| station.send(&frame));
+        let count = allocations(|| {
+            while n3.recv_burst(&mut burst).unwrap() > 0 {
+                seen += burst.len();
+                let mut items = [NOBODY; BURST_MAX];
+                for (item, descriptor) in items.iter_mut().zip(&burst) {
+                    *item = Outgoing {
+                        head: b"head",
+                        body: n3.frame(descriptor),
+                        to: at(STATION, 2152),
+                    };
+                }
+                // Nobody knows the way there: refusals allocate nothing either.
+                let lost = Outgoing {
+                    to: at("10.9.9.9", 2152),
+                    ..items[0]
+                };
+                n3.send(&items[..burst.len()]).unwrap();
+                n3.send(&[lost]).unwrap_err();
+            }
+        });
+        assert_eq!(count, 0);
+    }
+    assert!(seen > 0);
 }
