@@ -9,8 +9,10 @@
 //! any time that can be told from its number and one byte of bookkeeping: a receive frame belongs
 //! to the kernel unless its packet is in the current burst; a transmit frame belongs to the kernel
 //! from the moment it is queued until the completion ring returns it. Sending a received packet
-//! copies it (1450 B: some 30 ns of more than 1000 in copy mode); handing the frame itself over
-//! would mean writing headers into memory that other borrowed packets may show.
+//! copies it: some 200 ns of 1000 for 1450 bytes (user time of `examples/xdp_veth` against 64 bytes,
+//! 2026-11-20, 2 cores of a Zen 5 class VM). Handing the frame itself over was the alternative; it
+//! would write headers into memory that other borrowed packets may show, and works only between
+//! ports that share packet memory.
 
 use std::io;
 
@@ -26,7 +28,7 @@ pub enum FrameSize {
     /// Holds a packet of 1792 bytes: every link with an MTU up to 1500.
     #[default]
     Two,
-    /// Holds a packet of 3840 bytes; needed above an MTU of 1770.
+    /// Holds a packet of 3840 bytes; needed above an MTU of 1774.
     Four,
 }
 
