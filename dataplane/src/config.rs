@@ -1,8 +1,9 @@
 //! Configuration of a data plane process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use qlink_io::tun::TunConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::plane::PlaneLimits;
@@ -14,10 +15,13 @@ use crate::shard::WORKERS_MAX;
 pub struct DataplaneConfig {
     /// Our GTP-U endpoint, for example `127.0.0.1:2152`; port 0 chooses one.
     pub n3: SocketAddr,
-    /// Our endpoint towards origins, for example `127.0.0.1:5000`; port 0 chooses one.
-    pub n6_local: SocketAddr,
-    /// Where uplink packets go, and from where downlink packets come.
-    pub n6_peer: SocketAddr,
+    /// Our endpoint towards origins where these are another process of ours that takes raw IP over
+    /// UDP, for example `127.0.0.1:5000`; port 0 chooses one. With `n6_peer`, or else `n6_tun`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n6_local: Option<SocketAddr>,
+    /// With `n6_local`: where uplink packets go, and from where downlink packets come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n6_peer: Option<SocketAddr>,
     /// Path of the control socket.
     pub control_socket: PathBuf,
     /// Path of the counter arena.
@@ -40,11 +44,37 @@ pub struct DataplaneConfig {
     /// Most bound contents, 1 to 1048576.
     #[serde(default = "default_contents")]
     pub max_contents: u32,
+    /// Further addresses of our own network that no subscriber may send to, at most 256, for
+    /// example those of BaseStations and nodes. Our endpoints are among them without being named;
+    /// with `n6_tun` so is every address that this machine has when the process starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<IpAddr>,
+    /// The interface through which this machine's kernel routes packets to origins and back; a
+    /// table with `name`, `mtu`, `address`. In place of `n6_local` and `n6_peer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n6_tun: Option<TunConfig>,
 }
 
 const fn default_workers() -> u8 {
     1
 }
+
+/// How packets go to origins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum N6 {
+    /// As raw IP over UDP.
+    Udp {
+        /// Our endpoint.
+        local: SocketAddr,
+        /// The only endpoint that packets go to and come from.
+        peer: SocketAddr,
+    },
+    /// Through the kernel.
+    Tun(TunConfig),
+}
+
+/// Most addresses of [`DataplaneConfig::own`]: every uplink packet is compared with each (chosen).
+const OWN_MAX: usize = 256;
 
 const fn default_sessions() -> u32 {
     1024
@@ -77,6 +107,12 @@ pub enum ConfigError {
         /// Largest allowed value.
         max: u32,
     },
+    /// Not exactly one way to the origins.
+    #[error("exactly one of the table n6_tun and the pair n6_local, n6_peer must be there")]
+    N6,
+    /// Too many own addresses.
+    #[error("own has {0} addresses, allowed are at most {OWN_MAX}")]
+    Own(usize),
     /// An address cannot be a peer's.
     #[error("{key} is {value}, which is not one endpoint's address")]
     Address {
@@ -88,6 +124,19 @@ pub enum ConfigError {
 }
 
 impl DataplaneConfig {
+    /// The way to the origins.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::N6`].
+    pub fn n6(&self) -> Result<N6, ConfigError> {
+        match (self.n6_local, self.n6_peer, &self.n6_tun) {
+            (Some(local), Some(peer), None) => Ok(N6::Udp { local, peer }),
+            (None, None, Some(tun)) => Ok(N6::Tun(tun.clone())),
+            _ => Err(ConfigError::N6),
+        }
+    }
+
     /// The bounds of each worker, once every key is known to be usable.
     ///
     /// # Errors
@@ -113,7 +162,14 @@ impl DataplaneConfig {
                 });
             }
         }
-        for (key, value) in [("n3", self.n3), ("n6_peer", self.n6_peer)] {
+        if self.own.len() > OWN_MAX {
+            return Err(ConfigError::Own(self.own.len()));
+        }
+        let peer = match self.n6()? {
+            N6::Udp { peer, .. } => Some(("n6_peer", peer)),
+            N6::Tun(_) => None,
+        };
+        for (key, value) in [("n3", self.n3)].into_iter().chain(peer) {
             let port_missing = key == "n6_peer" && value.port() == 0;
             if value.ip().is_unspecified() || port_missing {
                 return Err(ConfigError::Address { key, value });
@@ -144,6 +200,49 @@ mod tests {
         value["n4"] = "x".into();
 
         assert!(serde_json::from_value::<DataplaneConfig>(value).is_err());
+    }
+
+    #[test]
+    fn exactly_one_way_to_the_origins_is_taken() {
+        let tun = serde_json::json!({"name": "qlink-n6", "mtu": 1400, "address": "10.45.0.1/16"});
+        let udp = ["n6_local", "n6_peer"];
+        let check = |with_tun: bool, without: &[&str]| {
+            let mut value = config();
+            for key in without {
+                value.as_object_mut().unwrap().remove(*key);
+            }
+            if with_tun {
+                value["n6_tun"] = tun.clone();
+            }
+            let config: DataplaneConfig = serde_json::from_value(value).unwrap();
+            config.validate().map(|_| config.n6().unwrap())
+        };
+
+        assert!(matches!(check(false, &[]), Ok(N6::Udp { .. })));
+        assert!(matches!(check(true, &udp), Ok(N6::Tun(_))));
+        assert_eq!(check(true, &[]), Err(ConfigError::N6));
+        assert_eq!(check(false, &udp), Err(ConfigError::N6));
+        assert_eq!(check(true, &["n6_peer"]), Err(ConfigError::N6));
+        assert_eq!(check(false, &["n6_peer"]), Err(ConfigError::N6));
+    }
+
+    #[test]
+    fn an_interface_survives_the_configuration_file() {
+        let mut value = config();
+        for key in ["n6_local", "n6_peer"] {
+            value.as_object_mut().unwrap().remove(key);
+        }
+        value["n6_tun"] = serde_json::json!({"name": "tun%d", "address": "10.45.0.1/16"});
+        value["own"] = serde_json::json!(["10.47.0.2"]);
+        let config: DataplaneConfig = serde_json::from_value(value).unwrap();
+
+        let written = serde_json::to_value(&config).unwrap();
+
+        assert_eq!(written["n6_tun"]["address"], "10.45.0.1/16");
+        assert_eq!(
+            serde_json::from_value::<DataplaneConfig>(written).unwrap(),
+            config
+        );
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod signal;
 mod start;
 mod worker;
 
-pub use config::{ConfigError, DataplaneConfig};
+pub use config::{ConfigError, DataplaneConfig, N6};
 pub use journal::JournalError;
 pub use metrics::metrics_text;
 pub use process::{DataplaneError, run};

@@ -1,24 +1,27 @@
 //! A data plane process: worker threads on two UDP ports, one control thread.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use qlink_io::IoError;
 use qlink_io::arena::ArenaError;
 use qlink_io::handover::{Bell, bell};
+use qlink_io::interfaces::own_addresses;
 use qlink_io::seqpacket::{SeqError, SeqListener};
+use qlink_io::tun::{TunConfig, TunError, TunPort};
 use qlink_io::udp::{Offload, Steering, UdpOptions, UdpPort};
+use qlink_io::{IoError, PacketPort};
 use qlink_meter::{ArenaReader, ReaderError, SetupError, process_secret, shard_path};
 use qlink_pfcp::DataPlaneInfo;
 use qlink_types::codec::Text;
 use qlink_wire::LinkType;
 
-use crate::config::{ConfigError, DataplaneConfig};
+use crate::config::{ConfigError, DataplaneConfig, N6};
 use crate::control::{Control, Shard, WorkerHandle};
 use crate::journal::JournalError;
 use crate::serve::serve;
-use crate::shard::{Route, connect};
+use crate::shard::connect;
 use crate::start::Start;
 use crate::worker::Worker;
 
@@ -49,6 +52,9 @@ pub enum DataplaneError {
     /// A port cannot be used.
     #[error("a packet port failed")]
     Port(#[from] IoError),
+    /// The interface towards origins cannot be used.
+    #[error("the interface towards origins cannot be used")]
+    Interface(#[from] TunError),
     /// The control socket cannot be used.
     #[error("the control socket failed")]
     Control(#[from] SeqError),
@@ -98,8 +104,64 @@ pub fn run(
     shutdown: &AtomicBool,
 ) -> Result<(), DataplaneError> {
     let start = Start::new(config)?;
+    match config.n6()? {
+        N6::Udp { local, peer } => {
+            let n6 = bind(config, local, Steering::Flow)?;
+            let address = n6.first().map_or(local, UdpPort::local_addr);
+            let own = vec![local.ip(), peer.ip()];
+            run_on(config, start, (n6, address, own), ready, shutdown)
+        }
+        N6::Tun(tun) => run_on(config, start, open_tun(config, &tun)?, ready, shutdown),
+    }
+}
+
+/// Ports towards origins, one for each worker, their address, and the addresses that no subscriber
+/// may send to because of them.
+type Origins<P> = (Vec<P>, SocketAddr, Vec<IpAddr>);
+
+/// The interface, and the addresses that the machine has now.
+fn open_tun(config: &DataplaneConfig, tun: &TunConfig) -> Result<Origins<TunPort>, DataplaneError> {
+    let port = TunPort::open(tun)?;
+    let ip = tun.address.map_or(Ipv4Addr::UNSPECIFIED, |own| own.ip());
+    tracing::info!(interface = port.name(), "packets go through the kernel");
+    let mut ports = Vec::new();
+    for _ in 1..config.workers {
+        ports.push(port.share()?);
+    }
+    ports.push(port);
+    Ok((ports, SocketAddr::from((ip, 0)), own_addresses()?))
+}
+
+/// A port for each worker on one address: the kernel spreads packets over them, and who gets one
+/// that is not his hands it over.
+fn bind(
+    config: &DataplaneConfig,
+    address: SocketAddr,
+    steering: Steering,
+) -> Result<Vec<UdpPort>, DataplaneError> {
+    let options = UdpOptions {
+        offload: Offload::Segmentation,
+        ..UdpOptions::default()
+    };
+    let group = (config.workers, steering);
+    Ok(UdpPort::bind_group(
+        address,
+        LinkType::RawIp,
+        group,
+        options,
+    )?)
+}
+
+/// [`run`] with the ports towards origins.
+fn run_on<P: PacketPort + Send>(
+    config: &DataplaneConfig,
+    start: Start,
+    origins: Origins<P>,
+    ready: impl FnOnce(&DataPlaneInfo),
+    shutdown: &AtomicBool,
+) -> Result<(), DataplaneError> {
     let listener = SeqListener::bind(&config.control_socket)?;
-    let (mut control, workers) = assemble(config, start)?;
+    let (mut control, workers) = assemble(config, start, origins)?;
     let stop = AtomicBool::new(false);
     let stopped = || stop.load(Ordering::Relaxed) || shutdown.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
@@ -131,17 +193,18 @@ pub fn run(
 }
 
 /// The control state and the workers that belong to it.
-fn assemble(
+fn assemble<P>(
     config: &DataplaneConfig,
     start: Start,
-) -> Result<(Control, Vec<Worker>), DataplaneError> {
+    (n6, n6_address, own): Origins<P>,
+) -> Result<(Control, Vec<Worker<P>>), DataplaneError> {
     let (bells, sleepers): (Vec<Bell>, Vec<_>) = (0..config.workers)
         .map(|_| bell())
         .collect::<std::io::Result<Vec<_>>>()?
         .into_iter()
         .unzip();
     let ways = connect(&bells, config.max_sessions, process_secret());
-    let ports = Endpoints::bind(config)?;
+    let n3 = bind(config, config.n3, Steering::Teid)?;
     let arena = config
         .arena
         .to_str()
@@ -153,23 +216,24 @@ fn assemble(
         .map(|plane| plane.arena().incarnation());
     let info = DataPlaneInfo {
         incarnation: incarnation.unwrap_or_default(),
-        n3: ports.n3_address,
-        n6: ports.n6_address,
+        n3: n3.first().map_or(config.n3, UdpPort::local_addr),
+        n6: n6_address,
         arena,
     };
-    let routes: Vec<Route> = start
-        .association
-        .sessions()
-        .filter_map(|rules| Route::to(*start.places.get(&rules.session)?, rules))
-        .collect();
+    let own = infrastructure(config, &info, own);
+    let routes = start.routes();
     let (mut shards, mut workers) = (Vec::new(), Vec::new());
     let parts = start.planes.into_iter().zip(start.allocators).zip(ways);
-    let parts = parts.zip(bells).zip(sleepers).zip(ports.pairs).enumerate();
+    let parts = parts
+        .zip(bells)
+        .zip(sleepers)
+        .zip(n3.into_iter().zip(n6))
+        .enumerate();
     for (number, (((((mut plane, allocator), (others, inboxes)), bell), sleeper), (n3, n6))) in
         parts
     {
         let shard = u8::try_from(number).unwrap_or(u8::MAX);
-        plane.neighbours.own = vec![info.n3.ip(), info.n6.ip(), config.n6_peer.ip()];
+        plane.neighbours.own.clone_from(&own);
         plane.neighbours.n3 = Some(info.n3.ip());
         plane.others = others;
         for route in routes.iter().filter(|route| route.shard != shard) {
@@ -203,33 +267,11 @@ fn assemble(
     Ok((control, workers))
 }
 
-/// Both ports of every worker.
-struct Endpoints {
-    n3_address: std::net::SocketAddr,
-    n6_address: std::net::SocketAddr,
-    pairs: Vec<(UdpPort, UdpPort)>,
-}
-
-impl Endpoints {
-    /// All workers share the two addresses; the kernel spreads packets over them, and who gets
-    /// one that is not his hands it over.
-    fn bind(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
-        let offload = Offload::Segmentation;
-        let options = UdpOptions {
-            offload,
-            ..UdpOptions::default()
-        };
-        let bind = |address, steering| {
-            let group = (config.workers, steering);
-            UdpPort::bind_group(address, LinkType::RawIp, group, options)
-        };
-        let n3 = bind(config.n3, Steering::Teid)?;
-        let n6 = bind(config.n6_local, Steering::Flow)?;
-        let address = |ports: &[UdpPort], wanted| ports.first().map_or(wanted, UdpPort::local_addr);
-        Ok(Self {
-            n3_address: address(&n3, config.n3),
-            n6_address: address(&n6, config.n6_local),
-            pairs: n3.into_iter().zip(n6).collect(),
-        })
-    }
+/// Every address that no subscriber may send to.
+fn infrastructure(config: &DataplaneConfig, info: &DataPlaneInfo, own: Vec<IpAddr>) -> Vec<IpAddr> {
+    let own = own.into_iter().chain([info.n3.ip(), info.n6.ip()]);
+    let mut own: Vec<IpAddr> = own.chain(config.own.iter().copied()).collect();
+    own.sort_unstable();
+    own.dedup();
+    own
 }

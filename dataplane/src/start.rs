@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qlink_io::clock;
+use qlink_io::{Outgoing, clock};
 use qlink_meter::{
     ArenaSetup, CounterArena, Recovered, SessionState, TeidAllocator, process_secret, shard_path,
 };
@@ -16,7 +16,7 @@ use crate::control::{copies_of, open_copy};
 use crate::journal::Journal;
 use crate::plane::{Neighbours, Plane};
 use crate::process::DataplaneError;
-use crate::shard::{Place, shard_of};
+use crate::shard::{Place, Route, shard_of};
 
 /// State of all shards and of the control plane.
 pub(crate) struct Start {
@@ -36,7 +36,8 @@ impl Start {
         let limits = config.validate()?;
         let neighbours = Neighbours {
             own: Vec::new(),
-            n6_peer: config.n6_peer,
+            // An interface has no peer: the packets' own addresses decide.
+            n6_peer: config.n6_peer.unwrap_or(Outgoing::EMPTY.to),
             n3: None,
         };
         // The arenas first: their locks keep a second process off the journal too.
@@ -77,6 +78,14 @@ impl Start {
         start.resume(&requests, &recovered);
         start.journal.rewrite(&start.association)?;
         Ok(start)
+    }
+
+    /// The ways to all sessions that stand.
+    pub(crate) fn routes(&self) -> Vec<Route> {
+        let sessions = self.association.sessions();
+        sessions
+            .filter_map(|rules| Route::to(*self.places.get(&rules.session)?, rules))
+            .collect()
     }
 
     fn resume(&mut self, requests: &[Request], recovered: &[Recovered]) {

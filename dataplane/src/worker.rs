@@ -7,7 +7,7 @@ use crossbeam::channel::Receiver;
 use qlink_io::handover::Sleeper;
 use qlink_io::udp::UdpPort;
 use qlink_io::wait::wait;
-use qlink_io::{Burst, IoError, Outgoing, PacketSink, PacketSource, clock};
+use qlink_io::{Burst, IoError, Outgoing, PacketPort, PacketSink, PacketSource, clock};
 use qlink_pfcp::{Refusal, SessionUsage};
 
 use crate::control::{Command, Order};
@@ -18,26 +18,26 @@ use crate::shard::Inboxes;
 
 /// A port that sends through a shared borrow, because the burst being processed borrows it too.
 #[derive(Debug)]
-struct SharedPort<'a>(&'a UdpPort);
+struct SharedPort<'a, P>(&'a P);
 
-impl PacketSink for SharedPort<'_> {
+impl<P: PacketPort> PacketSink for SharedPort<'_, P> {
     #[inline]
     fn send_burst(&mut self, items: &[Outgoing<'_>]) -> Result<usize, IoError> {
         self.0.send(items)
     }
 }
 
-/// Everything that one worker thread owns.
-pub(crate) struct Worker {
+/// Everything that one worker thread owns; `P` is the port towards origins.
+pub(crate) struct Worker<P> {
     pub(crate) plane: Plane,
     pub(crate) n3: UdpPort,
-    pub(crate) n6: UdpPort,
+    pub(crate) n6: P,
     pub(crate) inboxes: Inboxes,
     pub(crate) orders: Receiver<Order>,
     pub(crate) sleeper: Sleeper,
 }
 
-impl Worker {
+impl<P: PacketPort> Worker<P> {
     /// Works until told to stop.
     pub(crate) fn run(mut self, stopped: &impl Fn() -> bool) -> Result<(), DataplaneError> {
         let mut burst = Burst::new();
@@ -100,7 +100,10 @@ impl Worker {
     }
 }
 
-const fn shared<'a>(n3: &'a UdpPort, n6: &'a UdpPort) -> Ports<SharedPort<'a>, SharedPort<'a>> {
+const fn shared<'a, P>(
+    n3: &'a UdpPort,
+    n6: &'a P,
+) -> Ports<SharedPort<'a, UdpPort>, SharedPort<'a, P>> {
     Ports {
         n3: SharedPort(n3),
         n6: SharedPort(n6),

@@ -62,8 +62,10 @@ impl Network {
         let path = |name: &str| folder.path().join(name);
         let config = DataplaneConfig {
             n3: "127.9.1.1:0".parse().unwrap(),
-            n6_local: "127.9.1.1:0".parse().unwrap(),
-            n6_peer: origin.local_addr().unwrap(),
+            n6_local: Some("127.9.1.1:0".parse().unwrap()),
+            n6_peer: Some(origin.local_addr().unwrap()),
+            n6_tun: None,
+            own: Vec::new(),
             control_socket: path("control"),
             arena: path("arena"),
             journal: path("journal"),

@@ -1,6 +1,7 @@
 //! The contract between packet back ends and the pipeline.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use qlink_wire::LinkType;
 
@@ -192,6 +193,17 @@ pub trait PacketSink {
     /// [`IoError::Refused`] when the first packet can never be sent as it is (too long, no
     /// route); nothing was sent. [`IoError::Socket`] when the sink itself is broken.
     fn send_burst(&mut self, items: &[Outgoing<'_>]) -> Result<usize, IoError>;
+}
+
+/// A live back end with one descriptor to wait on, which sends through a shared borrow: a received
+/// frame can go out through the port whose memory it lies in.
+pub trait PacketPort: PacketSource + AsFd {
+    /// [`PacketSink::send_burst`] through a shared borrow.
+    ///
+    /// # Errors
+    ///
+    /// As [`PacketSink::send_burst`].
+    fn send(&self, items: &[Outgoing<'_>]) -> Result<usize, IoError>;
 }
 
 #[cfg(test)]

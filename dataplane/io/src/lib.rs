@@ -10,6 +10,8 @@
 //! | [`packet`] | a passive tap: frames of an interface out of a ring shared with the kernel |
 //! | [`probe`] | which back ends can run here and now, and what to do about the others |
 //! | [`xdp`] | one queue of an interface through AF_XDP, steered by an embedded program |
+//! | [`tun`] | a TUN interface: IP packets to and from the machine's own kernel |
+//! | [`interfaces`] | the addresses that the machine has itself |
 //! | [`arena`] | the shared file mapping that counters live in and that survives `kill -9` |
 //! | [`filemap`] | a file as `&[u8]`, for content copies |
 //! | [`seqpacket`] | message sockets between processes of one machine |
@@ -36,6 +38,7 @@ pub mod clock;
 mod error;
 pub mod filemap;
 pub mod handover;
+pub mod interfaces;
 mod map;
 pub mod mem;
 #[cfg(test)]
@@ -45,11 +48,12 @@ pub mod pcap;
 pub mod probe;
 pub mod seqpacket;
 mod sys;
+pub mod tun;
 pub mod udp;
 #[cfg(feature = "uring")]
 pub mod uring;
 pub mod wait;
 pub mod xdp;
 
-pub use burst::{BURST_MAX, Burst, Descriptor, Outgoing, PacketSink, PacketSource};
+pub use burst::{BURST_MAX, Burst, Descriptor, Outgoing, PacketPort, PacketSink, PacketSource};
 pub use error::IoError;

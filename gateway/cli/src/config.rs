@@ -50,7 +50,12 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
                 .check()
                 .map_err(|error| BadConfiguration(error.into()))?;
         }
-        Component::Dataplane => drop(read::<qlink_dataplane::DataplaneConfig>(file)?),
+        Component::Dataplane => {
+            let config: qlink_dataplane::DataplaneConfig = read(file)?;
+            config
+                .validate()
+                .map_err(|error| BadConfiguration(error.into()))?;
+        }
         Component::Basestation => {
             let config: qlink_basestation::Config = read(file)?;
             config

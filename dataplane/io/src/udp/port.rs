@@ -13,7 +13,7 @@ use super::options::{Offload, UdpOptions, UdpStats};
 use super::system_calls::SystemCalls;
 use super::train::Arrivals;
 use crate::wait::{Ready, wait};
-use crate::{Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource};
+use crate::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSink, PacketSource};
 
 /// How messages pass between a port and the system.
 pub(crate) trait Transport: fmt::Debug + Sized {
@@ -190,6 +190,13 @@ impl<T: Transport> PacketSource for Port<T> {
 
 impl<T: Transport> PacketSink for Port<T> {
     fn send_burst(&mut self, items: &[Outgoing<'_>]) -> Result<usize, IoError> {
+        self.send(items)
+    }
+}
+
+impl<T: Transport> PacketPort for Port<T> {
+    #[inline]
+    fn send(&self, items: &[Outgoing<'_>]) -> Result<usize, IoError> {
         self.send(items)
     }
 }

@@ -20,7 +20,7 @@ use super::transmit::{SendError, Transmit, TransmitStats};
 use super::umem::{FrameSize, Umem};
 use crate::burst::BURST_MAX;
 use crate::wait::{Ready, wait};
-use crate::{Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource, clock};
+use crate::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSink, PacketSource, clock};
 
 /// Fewest and most frames of one port.
 pub const FRAMES_RANGE: std::ops::RangeInclusive<u32> = 256..=65_536;
@@ -457,6 +457,13 @@ impl PacketSource for XdpPort {
 impl PacketSink for XdpPort {
     #[inline]
     fn send_burst(&mut self, items: &[Outgoing<'_>]) -> Result<usize, IoError> {
+        self.send(items)
+    }
+}
+
+impl PacketPort for XdpPort {
+    #[inline]
+    fn send(&self, items: &[Outgoing<'_>]) -> Result<usize, IoError> {
         self.send(items)
     }
 }

@@ -421,8 +421,10 @@ impl Network {
         std::fs::create_dir_all(&folder)?;
         Ok(qlink_dataplane::DataplaneConfig {
             n3: self.addresses.n3,
-            n6_local: self.addresses.n6,
-            n6_peer: self.addresses.origin_n6,
+            n6_local: Some(self.addresses.n6),
+            n6_peer: Some(self.addresses.origin_n6),
+            n6_tun: None,
+            own: Vec::new(),
             control_socket: self.socket("dataplane"),
             arena: self.arena(),
             journal: folder.join("control.journal"),
