@@ -161,7 +161,7 @@ pub struct CounterArena {
     pub(crate) layout: ArenaLayout,
     shards: u8,
     /// What the usage rows hold: read here, written through.
-    usages: Box<[Usage]>,
+    pub(crate) usages: Box<[Usage]>,
     pub(crate) redo: RedoList,
     /// Places of usage rules that nobody uses.
     pub(crate) urrs_free: Vec<u32>,
@@ -541,7 +541,10 @@ impl CounterArena {
     /// Adds what was forwarded of the noted burst: call after sending.
     #[inline]
     pub fn commit_burst(&mut self, entries: &[(SessionSlot, BurstDelta)]) {
-        self.commit_burst_with(entries, |_, _| {});
+        for (slot, delta) in entries {
+            self.change_usage(*slot, |usage| delta.apply(usage));
+        }
+        inflight::clear(self.words(), self.layout.inflight());
     }
 
     /// [`Self::commit_burst`]; `more` adds to each session's change what is counted with it.
@@ -552,10 +555,8 @@ impl CounterArena {
         mut more: impl FnMut(SessionSlot, &mut ProofUpdate<'_>),
     ) {
         for (slot, delta) in entries {
-            let mut usage = self.usage(*slot);
-            delta.apply(&mut usage);
             let mut update = self.update();
-            update.usage(*slot, usage);
+            update.burst(*slot, delta);
             more(*slot, &mut update);
             update.commit();
         }

@@ -117,9 +117,13 @@ impl ProofUpdate<'_> {
     /// Prepares the counters of a session behind a burst: what stands and `delta`.
     #[inline]
     pub fn burst(&mut self, slot: SessionSlot, delta: &BurstDelta) {
-        let mut usage = self.arena.usage(slot);
-        delta.apply(&mut usage);
-        self.usage(slot, usage);
+        let Some(usage) = self.arena.usages.get_mut(slot.index()) else {
+            return;
+        };
+        delta.apply(usage);
+        let row = self.arena.layout.usage(slot.index());
+        usage.encode(&mut row.stage(self.arena.backing.words()));
+        self.arena.redo.push(row);
     }
 
     /// Prepares the next counters of a usage rule.

@@ -15,7 +15,7 @@ use super::pattern::{End, Pattern};
 use super::search::Search;
 use crate::direction::Direction;
 
-/// Most patterns of one session (chosen: 512 rules of 8 filters each; a pattern takes 176 bytes).
+/// Most patterns of one session (chosen: 512 rules of 8 filters each; a pattern takes 160 bytes).
 pub const PATTERNS_MAX: usize = 4096;
 
 /// What applications consist of: packet flow descriptions or filters that the node knows.

@@ -4,14 +4,88 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use qlink_pfcp::model::{Split, Time, Urr, UrrChanges, UrrId, UsageReport};
+use qlink_pfcp::model::{SessionModel, Split, Time, Urr, UrrChanges, UrrId, UsageReport};
 use qlink_types::units::Incarnation;
 
 use super::urr_tests::{Bench, LAYOUT, SECOND, SLOT, START, total, urr};
 use super::*;
 use crate::arena::{ArenaSetup, CounterArena};
 use crate::direction::Direction;
+use crate::inflight::BurstDelta;
+use crate::layout::ArenaLayout;
 use crate::record::death;
+use crate::rules::UrrList;
+
+/// A session with `count` usage rules, each of which reports at 100 bytes; counted as one burst of
+/// one packet for every eight of them. The writer dies after `stores` stores.
+fn one_burst(path: &Path, count: u32, stores: u64) {
+    let layout = ArenaLayout { urrs: 64, ..LAYOUT };
+    let setup = ArenaSetup { layout, ..setup() };
+    let (mut arena, _) = CounterArena::open(path, setup).unwrap();
+    let rules = (1..=count).map(|id| Urr {
+        volume_threshold: total(100),
+        ..urr(id)
+    });
+    let model = SessionModel {
+        urrs: rules.map(|rule| (rule.id, rule)).collect(),
+        ..SessionModel::default()
+    };
+    let mut urrs = SessionUrrs::establish(&model, SLOT, &mut arena, START).unwrap();
+    let packet = PacketCount {
+        direction: Direction::Uplink,
+        bytes: 100,
+        charged: 0,
+    };
+    let delta = BurstDelta {
+        uplink_bytes: 100,
+        ..BurstDelta::default()
+    };
+    for first in (0..count).step_by(8) {
+        let mut list = UrrList::EMPTY;
+        for index in first..count.min(first + 8) {
+            assert!(list.push(u8::try_from(index).unwrap()));
+        }
+        urrs.judge(&list, &packet).unwrap();
+    }
+    death::after(stores);
+    arena.commit_burst_with(&[(SLOT, delta)], |_, update| urrs.settle(update, START));
+    drop(arena);
+    death::after(u64::MAX);
+
+    let (arena, recovered) = CounterArena::open(path, setup).unwrap();
+
+    let bytes = arena.usage(SLOT).uplink_bytes;
+    assert!(bytes == 0 || bytes == 100, "{stores}");
+    assert_eq!(recovered.urrs.len(), count as usize);
+    for row in recovered.urrs {
+        assert_eq!(row.counters.uplink_bytes, bytes, "{stores}");
+        let reports: Vec<_> = row.marks.waiting(row.urr).collect();
+        assert_eq!(reports.len() as u64, bytes / 100, "{stores}");
+        assert_eq!(row.marks.unreported(&row.counters), (0, 0));
+    }
+}
+
+#[test]
+fn a_kill_between_any_two_stores_leaves_a_session_and_its_usage_rules_in_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("arena");
+    // Two rules take 15 + 2 * (11 + 62) stores to prepare and 17 to change.
+    for stores in 0..190 {
+        let _ = std::fs::remove_file(&path);
+        one_burst(&path, 2, stores);
+    }
+}
+
+#[test]
+fn a_change_too_long_for_the_first_redo_list_is_whole_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("arena");
+    // 81 rows: 2,935 stores to prepare, 245 to change.
+    for stores in (0..2900).step_by(290).chain((2900..3200).step_by(7)) {
+        let _ = std::fs::remove_file(&path);
+        one_burst(&path, 40, stores);
+    }
+}
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -59,7 +133,7 @@ impl Bench {
         drop(arena);
         let (mut arena, recovered) = CounterArena::open(path, setup()).unwrap();
         let rows = &recovered.urrs;
-        let urrs = SessionUrrs::resume(&model, SLOT, rows, &mut arena, now_ns).unwrap();
+        let urrs = SessionUrrs::resume(&model, SLOT, rows, &mut arena, (revision, now_ns)).unwrap();
         Self {
             arena,
             urrs,

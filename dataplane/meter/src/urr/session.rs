@@ -80,9 +80,9 @@ impl SessionUrrs {
         Ok(urrs)
     }
 
-    /// Continues the usage rules of a session after a restart. Rules in the arena that `model` no
-    /// longer has are ended. Where [`Self::revision`] is behind the session's, the modification
-    /// that a kill cut short is given to [`Self::modify`] again.
+    /// Continues the usage rules of a session after a restart, at the session's `revision`. Rules
+    /// in the arena that `model` no longer has are ended. Where [`Self::revision`] is behind
+    /// `revision` afterwards, a kill cut the modification short: give it to [`Self::modify`] again.
     ///
     /// # Errors
     ///
@@ -92,49 +92,35 @@ impl SessionUrrs {
         slot: SessionSlot,
         recovered: &[RecoveredUrr],
         arena: &mut CounterArena,
-        now_ns: u64,
+        (revision, now_ns): (u64, u64),
     ) -> Result<Self, UrrError> {
         let mut urrs = Self::default();
         for row in recovered.iter().filter(|row| row.session == slot) {
-            let (rule, live) = match model.urrs.get(&row.urr) {
-                Some(rule) => (rule.clone(), true),
-                None => (unknown(row.urr), false),
-            };
-            let state = UrrState::resumed(rule, row.place, row.counters, row.marks);
-            // A rule that ended and came again has two rows; the later row is the live one.
-            let before = urrs
-                .states
-                .iter()
-                .position(|known| known.rule.id == row.urr);
-            match before {
-                Some(before) if live => {
-                    if let Some(known) = urrs.states.get_mut(before) {
-                        urrs.ended.push(std::mem::replace(known, state));
-                    }
-                }
-                _ if live => urrs.states.push(state),
-                _ => urrs.ended.push(state),
+            let rule = model.urrs.get(&row.urr).cloned();
+            let stands = rule.is_some();
+            let rule = rule.unwrap_or_else(|| unknown(row.urr));
+            let mut state = UrrState::resumed(rule, row.place, row.counters, row.marks);
+            // A rule that ended and came again has two rows; the one that ended says so.
+            if stands && !state.has_ended() {
+                urrs.states.push(state);
+                continue;
             }
+            if !state.has_ended() {
+                state.report(Triggers::NONE.with(Trigger::Termination), now_ns);
+            }
+            urrs.ended.push(state);
         }
-        for state in urrs.ended.iter_mut().filter(|state| !state.has_ended()) {
-            state.report(Triggers::NONE.with(Trigger::Termination), now_ns);
-        }
-        let revision = urrs.revision();
-        urrs.modify(
-            model,
-            &Resolution::default(),
-            slot,
-            arena,
-            (revision, now_ns),
-        )?;
+        check_room(model, urrs.states.len(), arena)?;
+        urrs.open_missing(model, slot, arena, (revision, now_ns));
+        urrs.finish(arena, now_ns);
         Ok(urrs)
     }
 
-    /// The last modification that every rule has seen.
+    /// The last modification that every rule has seen; the largest number without rules.
     #[must_use]
     pub fn revision(&self) -> u64 {
         let all = self.states.iter().map(|state| state.marks.revision);
-        all.min().unwrap_or(0)
+        all.min().unwrap_or(u64::MAX)
     }
 
     /// Takes in a modification: `model` is what stands behind it, `resolution` what it changed;
@@ -152,19 +138,13 @@ impl SessionUrrs {
         arena: &mut CounterArena,
         (revision, now_ns): (u64, u64),
     ) -> Result<(), UrrError> {
-        let count = model.urrs.len();
-        if count > SESSION_URRS_MAX {
-            return Err(UrrError::TooMany(count));
-        }
         let stays = |state: &UrrState| {
             let ended = resolution.ended_urrs.contains(&state.rule.id);
             let seen = revision != 0 && state.marks.revision >= revision;
             model.urrs.contains_key(&state.rule.id) && (!ended || seen)
         };
         let staying = self.states.iter().filter(|state| stays(state)).count();
-        if arena.free_urrs() < count.saturating_sub(staying) {
-            return Err(UrrError::TableFull);
-        }
+        check_room(model, staying, arena)?;
         let (states, mut ended): (Vec<_>, Vec<_>) = std::mem::take(&mut self.states)
             .into_iter()
             .partition(stays);
@@ -188,8 +168,9 @@ impl SessionUrrs {
                 state.dirty.marks = true;
             }
         }
-        self.open_missing(model, slot, arena, (revision, now_ns));
+        // The end of a rule stands before a new rule of the same id begins.
         self.finish(arena, now_ns);
+        self.open_missing(model, slot, arena, (revision, now_ns));
         Ok(())
     }
 
@@ -370,12 +351,9 @@ impl SessionUrrs {
         arena: &mut CounterArena,
         now_ns: u64,
     ) -> bool {
-        let mut known = false;
-        for state in self.ended.iter_mut().chain(&mut self.states) {
-            if state.rule.id == urr {
-                known |= state.acknowledge(sequence, now_ns);
-            }
-        }
+        // A rule that ended and came again counts its reports anew: the old one is asked first.
+        let mut all = self.ended.iter_mut().chain(&mut self.states);
+        let known = all.any(|state| state.rule.id == urr && state.acknowledge(sequence, now_ns));
         self.finish(arena, now_ns);
         self.forget_ended(arena);
         known
@@ -468,6 +446,18 @@ impl SessionUrrs {
             }
         }
     }
+}
+
+/// Whether the rules of `model` fit, `staying` of them having their rows already.
+fn check_room(model: &SessionModel, staying: usize, arena: &CounterArena) -> Result<(), UrrError> {
+    let count = model.urrs.len();
+    if count > SESSION_URRS_MAX {
+        return Err(UrrError::TooMany(count));
+    }
+    if arena.free_urrs() < count.saturating_sub(staying) {
+        return Err(UrrError::TableFull);
+    }
+    Ok(())
 }
 
 /// Prepares the rows of a rule that changed.

@@ -104,7 +104,8 @@ impl UrrState {
 
     fn holding_at(&self) -> Option<u64> {
         let holding = self.rule.quota_holding.filter(|seconds| *seconds > 0)?;
-        let open = self.marks.limits.has_quota() && self.marks.stops.is_empty();
+        let open =
+            self.marks.limits.has_quota() && self.marks.stops.is_empty() && !self.rule.inactive;
         let last = self.counters.last_packet_ns.max(self.marks.granted_ns);
         open.then(|| later(last, holding))
     }

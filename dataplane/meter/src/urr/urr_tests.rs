@@ -634,6 +634,34 @@ fn a_removed_rule_reports_last_and_gives_its_row_back_when_that_is_acknowledged(
 }
 
 #[test]
+fn a_rule_that_ends_and_comes_again_starts_at_zero_beside_its_last_report() {
+    let mut bench = Bench::new(&[urr(1)]);
+    bench.down(100);
+    bench.query();
+
+    bench.revision = 1;
+    bench.modify(&Resolution {
+        ended_urrs: vec![UrrId::new(1)],
+        ..Resolution::default()
+    });
+    bench.down(7);
+    bench.query();
+
+    assert_eq!(
+        bench.take(),
+        [
+            (0, vec![Trigger::Immediate], 100, 0),
+            (1, vec![Trigger::Termination], 0, 0),
+            (0, vec![Trigger::Immediate], 7, 0)
+        ]
+    );
+    let old = (UrrId::new(1), 1);
+    assert!(bench.urrs.acknowledge(old, &mut bench.arena, START));
+    let waiting: Vec<u32> = bench.urrs.waiting().map(|report| report.sequence).collect();
+    assert_eq!(waiting, [0], "the new rule's report still waits");
+}
+
+#[test]
 fn more_rules_than_rows_are_refused_and_nothing_changes() {
     let mut bench = Bench::new(&[urr(1)]);
     let seven: Vec<Urr> = (1..8).map(urr).collect();
