@@ -181,7 +181,7 @@ impl PacketTap {
         self.link
     }
 
-    /// Counters since opening; asks the kernel for its part.
+    /// Counters since opening; asks the kernel for its part, which has 32 bits between two calls.
     ///
     /// # Errors
     ///
