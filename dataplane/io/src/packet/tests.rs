@@ -37,8 +37,24 @@ fn on_a_wire<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
         ip("link add qa type veth peer name qb");
         ip("link set qa arp off up");
         ip("link set qb arp off up");
+        for (from, to) in [("qa", "qb"), ("qb", "qa")] {
+            until_frames_pass(
+                &Wire::end(from),
+                &mut PacketTap::open(&everything(to)).unwrap(),
+            );
+        }
         work()
     })
+}
+
+/// Sends frames until one comes: an interface that was just set up drops some.
+fn until_frames_pass(from: &Wire, to: &mut PacketTap) {
+    let came = (0..100).any(|_| {
+        from.send(&ethernet(&[], 0x88b6, &[1; 100]));
+        to.poll(Some(Duration::from_millis(50))).unwrap()
+            && to.recv_burst(&mut Burst::new()).unwrap() > 0
+    });
+    assert!(came, "no frame passes");
 }
 
 /// Sends frames as they are.
@@ -431,14 +447,7 @@ fn an_interface_that_goes_down_is_counted_and_one_that_is_gone_is_an_error() {
         assert_eq!(tap.stats().unwrap().interface_down, 1);
         assert!(!tap.poll(Some(Duration::ZERO)).unwrap());
         ip("link set qb up");
-        // The kernel lets frames pass some time after that.
-        let wire = Wire::end("qa");
-        let came = (0..100).any(|_| {
-            wire.send(&ethernet(&[], 0x88b5, &[1; 100]));
-            tap.poll(Some(Duration::from_millis(50))).unwrap()
-                && tap.recv_burst(&mut burst).unwrap() > 0
-        });
-        assert!(came);
+        until_frames_pass(&Wire::end("qa"), &mut tap);
         ip("link del qb");
         let gone = loop {
             match tap.recv_burst(&mut burst) {
