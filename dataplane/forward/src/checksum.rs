@@ -92,6 +92,17 @@ mod tests {
         assert_eq!(delta.apply(0xdd2f), 0x0000);
     }
 
+    #[test]
+    fn a_udp_sum_of_zero_is_sent_as_its_other_form_and_no_sum_stays_none() {
+        let delta = ChecksumDelta::default()
+            .without_word(0x5555)
+            .with_word(0x3285);
+
+        assert_eq!(delta.apply_udp(0xdd2f), u16::MAX);
+        assert_eq!(delta.apply_udp(0), 0);
+        assert_eq!(delta.apply_udp(u16::MAX), delta.apply(u16::MAX));
+    }
+
     proptest! {
         #[test]
         fn an_adjusted_checksum_is_that_of_the_changed_bytes(

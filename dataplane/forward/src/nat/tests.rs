@@ -259,6 +259,30 @@ fn tcp_needs_a_syn_and_lives_by_its_state() {
 }
 
 #[test]
+fn only_the_end_that_opens_keeps_a_half_open_connection_and_nobody_a_closed_one() {
+    const FIN: Signal = Signal::Segment(TcpFlags::FIN.union(TcpFlags::ACK));
+    let (mut nat, mut log) = nat(&config(1));
+    let packet = |signal| out(NatProtocol::Tcp, 0, 1, signal);
+    let external = nat.outbound(&packet(SYN), 0, &mut log).unwrap();
+    let inbound = |signal| back(NatProtocol::Tcp, external, REMOTE, signal);
+
+    nat.inbound(&inbound(ACK), 3 * MINUTE).unwrap();
+    let mut probed = nat.clone();
+    let late = probed.inbound(&inbound(SYN_ACK), 4 * MINUTE);
+    assert_eq!(late, Err(NatRefusal::NoMapping));
+
+    nat.outbound(&packet(SYN), 3 * MINUTE, &mut log).unwrap();
+    nat.inbound(&inbound(SYN_ACK), 5 * MINUTE).unwrap();
+    nat.outbound(&packet(FIN), 5 * MINUTE, &mut log).unwrap();
+    nat.inbound(&inbound(FIN), 5 * MINUTE).unwrap();
+    nat.outbound(&packet(ACK), 8 * MINUTE, &mut log).unwrap();
+    nat.sweep(u32::MAX, 9 * MINUTE - 1, &mut log);
+    assert_eq!(nat.gauges().sessions, 1);
+    nat.sweep(u32::MAX, 9 * MINUTE, &mut log);
+    assert_eq!((nat.gauges().sessions, nat.gauges().mappings), (0, 0));
+}
+
+#[test]
 fn a_filter_lets_only_known_remotes_in() {
     let config = NatConfig {
         filtering: Filtering::AddressDependent,
