@@ -166,7 +166,8 @@ impl Translator {
         let Some(remote) = self.remote_of(&header)? else {
             return Ok(Uplinked::Untouched);
         };
-        if self.nat.is_external(remote) && self.nat.hairpinning() == Hairpinning::Refuse {
+        let hairpin = self.nat.is_external(remote);
+        if hairpin && self.nat.hairpinning() == Hairpinning::Refuse {
             return Err(TranslateRefusal::HairpinRefused);
         }
         match transport::read(rewrite, &header)? {
@@ -199,7 +200,7 @@ impl Translator {
                 }
             }
         }
-        if !self.nat.is_external(remote) {
+        if !hairpin {
             return Ok(Uplinked::Translated);
         }
         match self.downlink(rewrite, packet, now_ns)? {

@@ -110,7 +110,17 @@ impl Blocks {
     /// Whether the pool has this address.
     #[inline]
     pub(crate) fn is_ours(&self, address: Ipv4Addr) -> bool {
-        self.addresses.binary_search(&address).is_ok()
+        self.number_of(address).is_some()
+    }
+
+    /// The place of an address in the pool. Most addresses asked for are far outside of it.
+    #[inline]
+    fn number_of(&self, address: Ipv4Addr) -> Option<u32> {
+        let (first, last) = (self.addresses.first()?, self.addresses.last()?);
+        if address < *first || address > *last {
+            return None;
+        }
+        u32::try_from(self.addresses.binary_search(&address).ok()?).ok()
     }
 
     /// The mapping of an external place.
@@ -121,8 +131,7 @@ impl Blocks {
         protocol: NatProtocol,
         port: u16,
     ) -> Option<u32> {
-        let address = self.addresses.binary_search(&address).ok()?;
-        let address = u32::try_from(address).ok()?;
+        let address = self.number_of(address)?;
         let block = (u32::from(port) >> self.shift)
             .saturating_add(address.saturating_mul(self.per_address()));
         let offset = u32::from(port) & self.offset_mask();
