@@ -244,7 +244,7 @@ message! {
 }
 
 flags! {
-    /// How a user plane function wants to leave. Source: TS 29.244 §8.2.76.
+    /// How a user plane function wants to leave. Source: TS 29.244 §8.2.77.
     pub ReleaseRequest {
         /// It asks for the release (SARR).
         release = 1,
@@ -428,7 +428,7 @@ impl Value for RemotePeer {
     }
 }
 
-/// Parts of a node that fail together. Source: TS 29.244 §8.2.46.
+/// Parts of a node that fail together. Source: TS 29.244 §8.2.43.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FqCsid {
     /// The node.

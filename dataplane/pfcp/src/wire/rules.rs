@@ -154,7 +154,7 @@ impl Part for FarChanges {
 flags! {
     /// What a modification asks for besides rules; the end marker belongs to a forwarding rule.
     ///
-    /// Source: TS 29.244 §8.2.33, PFCPSMReq-Flags.
+    /// Source: TS 29.244 §8.2.31, PFCPSMReq-Flags.
     pub ModificationFlags {
         /// Kept packets are thrown away (DROBU).
         drop_buffered = 1,

@@ -205,7 +205,7 @@ message! {
 }
 
 flags! {
-    /// Source: TS 29.244 §8.2.34, PFCPSRRsp-Flags.
+    /// Source: TS 29.244 §8.2.32, PFCPSRRsp-Flags.
     pub ReportResponseFlags {
         /// Kept packets are thrown away (DROBU).
         drop_buffered = 1,
@@ -375,7 +375,7 @@ part!(BarOrder {
     packets: optional DL_BUFFERING_SUGGESTED_PACKET_COUNT,
 });
 
-/// A number of packets, in one octet or two. Source: TS 29.244 §8.2.32.
+/// A number of packets, in one octet or two. Source: TS 29.244 §8.2.30.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SuggestedPackets(pub u16);
 
