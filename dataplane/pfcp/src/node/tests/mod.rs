@@ -1,4 +1,5 @@
 //! Conversations with a node.
+#![expect(clippy::arithmetic_side_effects, reason = "test code")]
 
 mod associations;
 mod causes;
