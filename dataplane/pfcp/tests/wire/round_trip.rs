@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use qlink_pfcp::wire::{Codec, MessageType, format_flow, parse_flow};
+use qlink_pfcp::wire::{Codec, DecodeError, MessageType, format_flow, parse_flow};
 
 use crate::arbitrary::{Source, message, message_of, rule};
 
@@ -23,6 +23,28 @@ proptest! {
         let rule = rule(&mut Source::new(&bytes));
 
         prop_assert_eq!(parse_flow(&format_flow(&rule)), Some(rule));
+    }
+
+    /// One octet of a right message is another: most are refused, none surprises.
+    #[test]
+    fn a_changed_octet_is_refused_with_a_cause_or_read_and_written_again(
+        bytes in vec(any::<u8>(), 0..1500),
+        place in any::<prop::sample::Index>(),
+        octet in any::<u8>(),
+    ) {
+        let (header, message) = message(&mut Source::new(&bytes));
+        let mut datagram = Codec::default().encode(&header, &message).unwrap();
+        let place = place.index(datagram.len());
+        datagram[place] = octet;
+
+        match Codec::default().decode(&datagram) {
+            Ok((header, message)) => {
+                let again = Codec::default().encode(&header, &message).unwrap();
+                prop_assert_eq!(Codec::default().decode(&again).unwrap(), (header, message));
+            }
+            Err(DecodeError::Body { defect, .. }) => prop_assert!(!defect.cause.is_accepted()),
+            Err(DecodeError::Header(_) | DecodeError::UnknownType { .. }) => {}
+        }
     }
 
     /// A cut inside an IE is refused with a cause; one between IEs may leave a whole message.
