@@ -2,8 +2,11 @@
 //!
 //! A gateway process establishes, modifies and deletes sessions; the data plane answers each
 //! request with one answer. A request takes effect as a whole or not at all, and a [`Cause`] tells
-//! the truth about which. Names follow TS 29.244 where its terms fit, because this model is the
-//! core that a PFCP endpoint will speak for.
+//! the truth about which. Names follow TS 29.244 where its terms fit.
+//!
+//! For a session management function that speaks PFCP itself there are the rules of its sessions
+//! ([`model`]), their messages ([`wire`]) and the user plane's end of the conversation ([`node`]);
+//! [`sim`] is the other end, to try it with.
 //!
 //! ```text
 //! message  u16 version (1) | u32 sequence | u8 kind | fields          <= 64 KiB

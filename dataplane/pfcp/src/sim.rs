@@ -15,7 +15,7 @@ use crate::model::{
     PdrId, Precedence, Qer, QerId, Qfi, Seid, SessionChange, Time, Trigger, Triggers, UeAddress,
     UeRole, Urr, UrrId, UsageReport, VolumeKind, VolumeLimit,
 };
-use crate::node::{Age, Digest, Due, Inbox, Outbox, Timers, Verdict};
+use crate::node::{Age, Digest, Due, Inbox, Outbox, Room, Timers, Verdict};
 use crate::wire::{
     ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest, AssociationSetupResponse,
     AssociationUpdateResponse, CauseCode, Codec, CpFeatures, Datagram, Header, HeartbeatResponse,
@@ -24,8 +24,11 @@ use crate::wire::{
     SessionModificationRequest, SessionReportRequest, SessionReportResponse, UpFeatures,
 };
 
-/// Most requests of the user plane whose answers are remembered.
-const REMEMBERED: usize = 4096;
+/// Requests of the user plane whose answers are remembered.
+const REMEMBERED: Room = Room {
+    requests: 4096,
+    bytes: 1 << 20,
+};
 
 /// Who the function is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -457,7 +460,8 @@ impl Smf {
             None => Header::node(sequence),
         };
         let bytes = self.send(&back, &answer)?;
-        self.inbox.answer(sequence, digest, &bytes)?;
+        self.inbox
+            .answer(sequence, digest, &bytes, now, REMEMBERED)?;
         let session = header.seid.unwrap_or_default();
         match message {
             Message::SessionReportRequest(report) => self

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::inbox::Room;
 use crate::model::{ModelLimits, NodeId, Time};
 use crate::wire::UpFeatures;
 
@@ -101,12 +102,23 @@ pub struct NodeLimits {
     pub sources: usize,
     /// Requests of one endpoint whose answers are remembered.
     pub responses: usize,
+    /// Bytes of those answers.
+    pub response_bytes: usize,
     /// Bytes of all filters of applications.
     pub pfd_bytes: usize,
     /// Usage reports of one session that are not acknowledged.
     pub reports: usize,
     /// Bounds of one session.
     pub model: ModelLimits,
+}
+
+impl NodeLimits {
+    pub(super) const fn room(&self) -> Room {
+        Room {
+            requests: self.responses,
+            bytes: self.response_bytes,
+        }
+    }
 }
 
 impl Default for NodeLimits {
@@ -119,6 +131,7 @@ impl Default for NodeLimits {
             waiting: 4,
             sources: 64,
             responses: 8192,
+            response_bytes: 4 << 20,
             pfd_bytes: 1 << 20,
             reports: 256,
             model: ModelLimits::default(),

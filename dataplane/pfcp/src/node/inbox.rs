@@ -63,6 +63,17 @@ pub(crate) struct Inbox {
     entries: BTreeMap<Sequence, Entry>,
     order: VecDeque<(Duration, Sequence)>,
     floor: Option<(Sequence, Duration)>,
+    /// Of all answers.
+    bytes: usize,
+}
+
+/// How much one inbox remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Requests.
+    pub(crate) requests: usize,
+    /// Bytes of answers.
+    pub(crate) bytes: usize,
 }
 
 impl Inbox {
@@ -73,7 +84,7 @@ impl Inbox {
         digest: Digest,
         age: Age,
         now: Duration,
-        limit: usize,
+        room: Room,
     ) -> Verdict {
         match self.entries.get(&sequence) {
             Some(entry) if entry.digest == digest => {
@@ -86,7 +97,8 @@ impl Inbox {
             None if age == Age::Matters && self.is_old(sequence) => return Verdict::TooOld,
             None => {}
         }
-        if self.entries.len() >= limit && !self.evict(now) {
+        self.remove(sequence);
+        if self.entries.len() >= room.requests && !self.evict(now) {
             return Verdict::Full;
         }
         let entry = Entry {
@@ -106,19 +118,35 @@ impl Inbox {
         sequence: Sequence,
         digest: Digest,
         bytes: &[u8],
+        now: Duration,
+        room: Room,
     ) -> Option<()> {
         let entry = self.entries.get_mut(&sequence)?;
         if entry.digest != digest {
             return None;
         }
         entry.answer = Some(bytes.to_vec());
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        while self.bytes > room.bytes && self.evict(now) {}
         Some(())
+    }
+
+    fn remove(&mut self, sequence: Sequence) {
+        let answer = self
+            .entries
+            .remove(&sequence)
+            .and_then(|entry| entry.answer);
+        let bytes = answer.map_or(0, |answer| answer.len());
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     /// Forgets all but one request: the peer starts anew, and may say the same again with the same
     /// number.
     pub(crate) fn start_anew(&mut self, but: Option<Sequence>) {
-        self.entries.retain(|sequence, _| Some(*sequence) == but);
+        let kept = but.and_then(|sequence| self.entries.remove_entry(&sequence));
+        self.entries = kept.into_iter().collect();
+        let answers = self.entries.values().flat_map(|entry| &entry.answer);
+        self.bytes = answers.map(Vec::len).sum();
         self.order.retain(|(_, sequence)| Some(*sequence) == but);
         self.floor = None;
     }
@@ -136,9 +164,7 @@ impl Inbox {
                     self.postpone(sequence, now);
                     break;
                 }
-                Some(_) | None => {
-                    self.entries.remove(&sequence);
-                }
+                Some(_) | None => self.remove(sequence),
             }
         }
         if let Some((_, since)) = self.floor
@@ -168,7 +194,7 @@ impl Inbox {
             };
             match self.entries.get(&sequence) {
                 Some(entry) if entry.at == at && entry.answer.is_some() => {
-                    self.entries.remove(&sequence);
+                    self.remove(sequence);
                     self.floor = Some((sequence, now));
                     return true;
                 }

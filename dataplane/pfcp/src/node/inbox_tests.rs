@@ -2,16 +2,33 @@ use std::time::Duration;
 
 use super::*;
 
+const ROOM: Room = Room {
+    requests: 3,
+    bytes: 100,
+};
+
 const LIFE: Duration = Duration::from_secs(30);
 
 fn judge(inbox: &mut Inbox, number: u32, digest: u64, at_s: u64) -> Verdict {
     let now = Duration::from_secs(at_s);
     inbox.forget(now, LIFE);
-    inbox.judge(Sequence::new(number), Digest(digest), Age::Matters, now, 3)
+    inbox.judge(
+        Sequence::new(number),
+        Digest(digest),
+        Age::Matters,
+        now,
+        ROOM,
+    )
 }
 
 fn answer(inbox: &mut Inbox, number: u32, digest: u64) {
-    let _ = inbox.answer(Sequence::new(number), Digest(digest), &[7]);
+    let _ = inbox.answer(
+        Sequence::new(number),
+        Digest(digest),
+        &[7],
+        Duration::ZERO,
+        ROOM,
+    );
 }
 
 #[test]
@@ -82,7 +99,7 @@ fn what_may_be_forgotten_is_not_done_again() {
         Digest(9),
         Age::Ignored,
         Duration::from_secs(1),
-        9,
+        ROOM,
     );
     assert_eq!(setup, Verdict::New);
 }
@@ -98,4 +115,22 @@ fn the_floor_goes_with_the_answers() {
     assert_eq!(judge(&mut inbox, 10, 0, 29), Verdict::TooOld);
     assert_eq!(judge(&mut inbox, 10, 0, 31), Verdict::New);
     assert_eq!(inbox.entries.len(), 1);
+}
+
+#[test]
+fn answers_take_so_many_bytes_and_no_more() {
+    let mut inbox = Inbox::default();
+    for number in 1..=3 {
+        judge(&mut inbox, number, 0, 0);
+        let sequence = Sequence::new(number);
+        let _ = inbox.answer(sequence, Digest(0), &[0; 40], Duration::ZERO, ROOM);
+    }
+
+    assert_eq!(inbox.bytes, 80);
+    assert_eq!(judge(&mut inbox, 1, 0, 1), Verdict::TooOld);
+    assert!(matches!(judge(&mut inbox, 2, 0, 1), Verdict::Answered(_)));
+    inbox.start_anew(Some(Sequence::new(3)));
+    assert_eq!(inbox.bytes, 40);
+    inbox.forget(LIFE, LIFE);
+    assert_eq!(inbox.bytes, 0);
 }

@@ -37,7 +37,7 @@ mod session;
 pub use config::{NodeConfig, NodeLimits, PFCP_PORT, PeerPrefix, RequestPort, SeidKey, Timers};
 pub use event::{Command, Effect, End, Event, Kept, Note, Query, Token};
 pub use features::FEATURES;
-pub(crate) use inbox::{Age, Digest, Inbox, Verdict};
+pub(crate) use inbox::{Age, Digest, Inbox, Room, Verdict};
 pub use machine::Node;
 pub(crate) use outbox::{Due, Outbox};
 pub use record::{AssociationRecord, RECORD_VERSION, Record, RecordTooLong, SessionRecord};

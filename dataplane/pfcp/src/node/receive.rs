@@ -94,10 +94,10 @@ impl Node {
             _ => Age::Matters,
         };
         let life = self.config.timers.remember;
-        let limit = self.config.limits.responses;
+        let room = self.config.limits.room();
         let inbox = self.inboxes.entry(origin.from).or_default();
         inbox.forget(turn.now, life);
-        match inbox.judge(origin.sequence, origin.digest, age, turn.now, limit) {
+        match inbox.judge(origin.sequence, origin.digest, age, turn.now, room) {
             Verdict::New => return true,
             Verdict::InWork => turn.note(Note::Repeated(origin.from)),
             Verdict::Answered(bytes) => {
@@ -196,7 +196,9 @@ impl Node {
             return;
         };
         let inbox = self.inboxes.get_mut(&origin.from);
-        let waits = inbox.and_then(|inbox| inbox.answer(origin.sequence, origin.digest, &bytes));
+        let room = self.config.limits.room();
+        let waits = inbox
+            .and_then(|inbox| inbox.answer(origin.sequence, origin.digest, &bytes, turn.now, room));
         if waits.is_some() {
             let to = origin.from;
             turn.effects.push(Effect::Send { to, bytes });
