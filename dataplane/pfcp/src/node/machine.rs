@@ -8,6 +8,7 @@ use super::config::{NodeConfig, PFCP_PORT, RequestPort};
 use super::event::{Effect, End, Event, Note, Token};
 use super::inbox::Inbox;
 use super::outbox::Outbox;
+use super::record::{AssociationRecord, Record};
 use super::report::Batch;
 use super::session::{Retries, Session};
 use crate::model::{ApplicationId, Endpoints, FSeid, NodeId, Seid, Time};
@@ -173,6 +174,12 @@ impl Node {
         self.peers.keys()
     }
 
+    /// An association as it stands.
+    #[must_use]
+    pub fn association(&self, node: &NodeId) -> Option<AssociationRecord> {
+        self.peers.get(node).map(|peer| peer.record(node))
+    }
+
     pub(super) fn token(&mut self, session: Seid) -> Token {
         let token = Token(self.next_token);
         self.next_token = self.next_token.wrapping_add(1);
@@ -251,9 +258,7 @@ impl Node {
             return;
         };
         turn.effects
-            .push(Effect::Persist(super::Record::AssociationGone(
-                node.clone(),
-            )));
+            .push(Effect::Persist(Record::AssociationGone(node.clone())));
         turn.note(Note::AssociationDown(
             node.clone(),
             end,

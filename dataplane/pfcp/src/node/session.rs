@@ -134,6 +134,14 @@ impl Node {
         established.map(|(seid, session)| (*seid, &session.model))
     }
 
+    /// The rules of a session that stands, and whose it is.
+    #[must_use]
+    pub fn session(&self, seid: Seid) -> Option<(&SessionModel, &NodeId, FSeid)> {
+        let session = self.sessions.get(&seid)?;
+        let stands = session.is_established();
+        stands.then_some((&session.model, &session.owner, session.remote))
+    }
+
     /// The number at the peer; 0 for a session that is not known.
     pub(super) fn remote_of(&self, seid: Seid) -> Seid {
         let session = self.sessions.get(&seid);

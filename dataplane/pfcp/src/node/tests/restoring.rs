@@ -83,6 +83,10 @@ fn a_restored_node_goes_on() {
     let happened = rig.talk(&mut smf, SMF);
 
     assert_eq!(happened.len(), 2);
+    let (left, _) = rig.node.sessions().next().unwrap();
+    let (_, owner, remote) = rig.node.session(left).unwrap();
+    assert_eq!(rig.node.association(owner).unwrap().peer, SMF);
+    assert_eq!(remote.seid, smf.sessions().next().unwrap());
     assert_eq!(rig.plane.len(), 1);
     rig.assert_sound();
 }
