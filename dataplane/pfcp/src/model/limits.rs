@@ -22,9 +22,6 @@ pub const MAX_BARS: usize = 8;
 /// subscriber carries, TS 24.501 §9.11.4.13).
 pub const MAX_FILTERS: usize = 16;
 
-/// Most `QoS` flows that a detection rule names: all there are.
-pub const MAX_QFIS: usize = 64;
-
 /// Most usage rules or `QoS` rules that one detection rule names (chosen: each costs time with
 /// every packet).
 pub const MAX_RULES_OF_PDR: usize = 16;

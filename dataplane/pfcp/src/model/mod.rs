@@ -31,8 +31,8 @@ pub use ids::{
     BarId, FSeid, FTeid, FarId, NodeId, PdrId, Precedence, QerId, Qfi, Seid, Time, UrrId,
 };
 pub use limits::{
-    MAX_BARS, MAX_FARS, MAX_FILTERS, MAX_LINKED, MAX_PDRS, MAX_QERS, MAX_QFIS, MAX_RULES_OF_PDR,
-    MAX_SPLITS, MAX_URRS, ModelLimits,
+    MAX_BARS, MAX_FARS, MAX_FILTERS, MAX_LINKED, MAX_PDRS, MAX_QERS, MAX_RULES_OF_PDR, MAX_SPLITS,
+    MAX_URRS, ModelLimits,
 };
 pub use packet::{
     ApplicationId, Interface, LocalFTeid, NetworkInstance, OuterHeaderRemoval, Pdi, Pdr,

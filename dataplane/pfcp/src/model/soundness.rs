@@ -3,13 +3,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::forwarding::{ApplyAction, Far};
-use super::limits::{MAX_LINKED, MAX_QFIS, MAX_RULES_OF_PDR, ModelLimits};
+use super::limits::{MAX_LINKED, MAX_RULES_OF_PDR, ModelLimits};
 use super::packet::{Interface, LocalFTeid, Pdi, Pdr, UeAddress};
 use super::rejection::{FailedRule, Rejection};
 use super::session::{SessionChange, SessionModel};
 use super::usage_rule::{MeasurementMethod, Urr};
 use crate::cause::Cause;
-use crate::wire::IeType;
+use crate::wire::{IeType, MAX_QFIS};
 
 impl SessionModel {
     /// Whether these rules can stand together.
