@@ -4,7 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use qlink_pfcp::wire::{Codec, DecodeError, MessageType, format_flow, parse_flow};
 
-use crate::arbitrary::{Source, message, message_of, rule};
+use crate::arbitrary::rules::rule;
+use crate::arbitrary::{Source, message, message_of};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]

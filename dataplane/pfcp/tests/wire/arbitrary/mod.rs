@@ -2,14 +2,13 @@
 //! shrinking test runner and a fuzzer can all drive it. The fuzz targets include this folder.
 
 mod messages;
-mod rules;
+pub(crate) mod rules;
 mod source;
 mod values;
 
 use qlink_pfcp::model::Seid;
 use qlink_pfcp::wire::{Header, Message, MessageType, Sequence};
 
-pub(crate) use rules::rule;
 pub(crate) use source::Source;
 
 /// A message of a type with its header.
