@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use qlink_io::tun::TunConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::n4::{PfcpConfig, PfcpConfigError};
 use crate::plane::PlaneLimits;
 use crate::shard::WORKERS_MAX;
 
@@ -53,6 +54,9 @@ pub struct DataplaneConfig {
     /// table with `name`, `mtu`, `address`. In place of `n6_local` and `n6_peer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n6_tun: Option<TunConfig>,
+    /// PFCP, so that a mobile core's control plane states sessions; a table of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pfcp: Option<PfcpConfig>,
 }
 
 const fn default_workers() -> u8 {
@@ -107,6 +111,9 @@ pub enum ConfigError {
         /// Largest allowed value.
         max: u32,
     },
+    /// A key of the table `pfcp`.
+    #[error(transparent)]
+    Pfcp(#[from] PfcpConfigError),
     /// Not exactly one way to the origins.
     #[error("exactly one of the table n6_tun and the pair n6_local, n6_peer must be there")]
     N6,
@@ -175,10 +182,18 @@ impl DataplaneConfig {
                 return Err(ConfigError::Address { key, value });
             }
         }
+        let urrs = match &self.pfcp {
+            Some(pfcp) => {
+                pfcp.validate()?;
+                pfcp.max_urrs
+            }
+            None => 0,
+        };
         Ok(PlaneLimits {
             sessions: self.max_sessions.div_ceil(workers),
             flows: self.max_flows.div_ceil(workers),
             views: self.max_views.div_ceil(workers),
+            urrs: urrs.div_ceil(workers),
         })
     }
 }

@@ -8,7 +8,9 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use qlink_content::verify_copy;
 use qlink_io::filemap::FileMap;
 use qlink_io::handover::Bell;
-use qlink_meter::{ArenaReader, SessionSlot, TeidAllocator};
+use qlink_meter::{ArenaReader, RuleBlock, SessionSlot, TeidAllocator};
+use qlink_pfcp::model::{Endpoint, UrrId, UsageReport};
+use qlink_pfcp::node::Kept;
 use qlink_pfcp::{
     Answer, Association, Cause, ContentBinding, DataPlaneInfo, Novelty, Refusal, Request,
     SessionRules, SessionUsage, TunnelAddress,
@@ -16,7 +18,9 @@ use qlink_pfcp::{
 use qlink_types::ids::{ContentId, SessionId, Teid};
 
 use crate::contents::Copy;
-use crate::journal::Journal;
+use crate::journal::{Journal, requests_of};
+use crate::n4::N4;
+use crate::ruled::{RuledChange, RuledSetup};
 use crate::shard::{Place, Route};
 
 /// How long the worker may take to apply a command (chosen: it does so between two bursts).
@@ -37,14 +41,58 @@ pub(crate) enum Command {
     Delete {
         slot: SessionSlot,
     },
+    /// Opens a session with rules.
+    RuledEstablish {
+        slot: SessionSlot,
+        setup: Box<RuledSetup>,
+    },
+    /// Gives a session other rules.
+    RuledModify {
+        slot: SessionSlot,
+        change: Box<RuledChange>,
+    },
+    /// Rules from other filters of applications.
+    RuledRecompile {
+        slot: SessionSlot,
+        block: Box<RuleBlock>,
+    },
+    /// Ends a session with rules.
+    RuledDelete {
+        slot: SessionSlot,
+    },
+    /// The last usage of an ended session is durable elsewhere.
+    RuledClose {
+        slot: SessionSlot,
+    },
+    /// The control plane has these reports.
+    RuledAcknowledge {
+        slot: SessionSlot,
+        reports: Vec<(UrrId, u32)>,
+    },
+    /// What becomes of packets that are kept.
+    RuledKept {
+        slot: SessionSlot,
+        kept: Kept,
+    },
     /// Another worker has this session.
     AddRoute(Route),
     /// Another worker no longer has this session.
     RemoveRoute(Route),
 }
 
+/// What a command brings back.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Nothing.
+    Done,
+    /// The final counters of a session.
+    Usage(Box<SessionUsage>),
+    /// Usage that rules report.
+    Reports(Vec<UsageReport>),
+}
+
 /// A command and where its result goes.
-pub(crate) type Order = (Command, Sender<Result<SessionUsage, Refusal>>);
+pub(crate) type Order = (Command, Sender<Result<Outcome, Refusal>>);
 
 /// The control thread's end of the channel to a worker.
 #[derive(Debug)]
@@ -60,7 +108,7 @@ impl WorkerHandle {
         (Self { orders, bell }, received)
     }
 
-    fn run(&self, command: Command) -> Result<SessionUsage, Refusal> {
+    fn run(&self, command: Command) -> Result<Outcome, Refusal> {
         let (result, answer) = bounded(1);
         self.orders
             .send_timeout((command, result), WORKER_TIMEOUT)
@@ -87,6 +135,42 @@ pub(crate) struct Shard {
     pub(crate) sessions: usize,
 }
 
+impl Shard {
+    /// Gives a slot back at `now_ns`.
+    pub(crate) fn release(&mut self, slot: SessionSlot, now_ns: u64) {
+        self.allocator.release(slot, now_ns);
+        self.sessions = self.sessions.saturating_sub(1);
+    }
+}
+
+/// A rested slot in the shard that has the fewest sessions, and its TEID, which `taken` does not
+/// know.
+pub(crate) fn allocate_in(
+    shards: &mut [Shard],
+    now_ns: u64,
+    taken: &impl Fn(Teid) -> bool,
+) -> Option<(Place, Teid)> {
+    let mut order: Vec<(usize, u8)> = (0_u8..)
+        .zip(&*shards)
+        .map(|(number, shard)| (shard.sessions, number))
+        .collect();
+    order.sort_unstable();
+    for (_, number) in order {
+        let Some(shard) = shards.get_mut(usize::from(number)) else {
+            continue;
+        };
+        if let Some((slot, teid)) = shard.allocator.allocate(now_ns, taken) {
+            shard.sessions = shard.sessions.saturating_add(1);
+            let place = Place {
+                shard: number,
+                slot,
+            };
+            return Some((place, teid));
+        }
+    }
+    None
+}
+
 /// State of the control plane.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -97,11 +181,21 @@ pub(crate) struct Control {
     pub(crate) copies: BTreeMap<ContentId, Copy>,
     /// In the order of their numbers; at least one.
     pub(crate) shards: Vec<Shard>,
-    pub(crate) journal: Journal,
+    pub(crate) journal: Journal<Request>,
     pub(crate) info: DataPlaneInfo,
+    /// The PFCP endpoint, where there is one.
+    pub(crate) n4: Option<Box<N4>>,
 }
 
 impl Control {
+    /// Lets the PFCP endpoint work; `now_ns` is monotonic.
+    pub(crate) fn turn_n4(&mut self, now_ns: u64) {
+        if let Some(mut n4) = self.n4.take() {
+            n4.turn(self, now_ns);
+            self.n4 = Some(n4);
+        }
+    }
+
     /// Answers one request; `now_ns` is monotonic.
     pub(crate) fn answer(&mut self, request: Request, now_ns: u64) -> Answer {
         let result = match request {
@@ -145,6 +239,12 @@ impl Control {
     }
 
     fn unbind(&mut self, content: ContentId) -> Result<Answer, Refusal> {
+        if self.n4.as_deref().is_some_and(|n4| n4.measures(&content)) {
+            return Err(Refusal::new(
+                Cause::ContentInUse,
+                "a PFCP session measures it",
+            ));
+        }
         let request = Request::UnbindContent { content };
         self.association.check(&request)?;
         self.make_durable(&request)?;
@@ -167,6 +267,7 @@ impl Control {
                 .map(|teid| self.established(session, teid))
                 .ok_or_else(|| Refusal::new(Cause::SessionUnknown, &session.to_string()));
         }
+        self.check_places(&rules)?;
         let (place, own) = self.allocate(now_ns)?;
         let teid = rules.teid.unwrap_or(own);
         let rules = SessionRules {
@@ -197,40 +298,40 @@ impl Control {
         Ok(self.established(session, teid))
     }
 
-    /// A rested slot in the shard that has the fewest sessions.
-    fn allocate(&mut self, now_ns: u64) -> Result<(Place, Teid), Refusal> {
-        let association = &self.association;
-        let mut order: Vec<(usize, u8)> = (0_u8..)
-            .zip(&self.shards)
-            .map(|(number, shard)| (shard.sessions, number))
-            .collect();
-        order.sort_unstable();
-        for (_, number) in order {
-            let Some(shard) = self.shards.get_mut(usize::from(number)) else {
-                continue;
-            };
-            let taken = |teid| association.is_teid_taken(teid);
-            if let Some((slot, teid)) = shard.allocator.allocate(now_ns, taken) {
-                shard.sessions = shard.sessions.saturating_add(1);
-                let place = Place {
-                    shard: number,
-                    slot,
-                };
-                return Ok((place, teid));
-            }
+    /// What a session of PFCP has cannot be a gateway's too.
+    fn check_places(&self, rules: &SessionRules) -> Result<(), Refusal> {
+        let Some(n4) = self.n4.as_deref() else {
+            return Ok(());
+        };
+        if n4.has_ue(rules.ue) {
+            return Err(Refusal::new(Cause::UeAddressInUse, "a PFCP session has it"));
         }
-        Err(Refusal::new(Cause::NoResources, "no rested session slot"))
+        match rules.teid {
+            Some(teid) if n4.has(Endpoint::Tunnel(teid)) => {
+                Err(Refusal::new(Cause::TeidInUse, "a PFCP session has it"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn allocate(&mut self, now_ns: u64) -> Result<(Place, Teid), Refusal> {
+        let (association, n4) = (&self.association, &self.n4);
+        let taken = |teid| {
+            let by_rules = |n4: &N4| n4.has(Endpoint::Tunnel(teid));
+            association.is_teid_taken(teid) || n4.as_deref().is_some_and(by_rules)
+        };
+        allocate_in(&mut self.shards, now_ns, &taken)
+            .ok_or_else(|| Refusal::new(Cause::NoResources, "no rested session slot"))
     }
 
     fn release(&mut self, place: Place, now_ns: u64) {
         if let Some(shard) = self.shards.get_mut(usize::from(place.shard)) {
-            shard.allocator.release(place.slot, now_ns);
-            shard.sessions = shard.sessions.saturating_sub(1);
+            shard.release(place.slot, now_ns);
         }
     }
 
     /// Has the worker of `place` do something.
-    fn run(&self, place: Place, command: Command) -> Result<SessionUsage, Refusal> {
+    pub(crate) fn run(&self, place: Place, command: Command) -> Result<Outcome, Refusal> {
         self.shards
             .get(usize::from(place.shard))
             .ok_or_else(|| Refusal::new(Cause::SystemFailure, "no such worker"))?
@@ -238,17 +339,27 @@ impl Control {
             .run(command)
     }
 
-    /// Tells all other workers of a session's route. One that does not answer is only slower to
-    /// know: until then it drops what is not its own.
+    /// Tells all other workers of a session's route.
     fn announce(&self, place: Place, rules: &SessionRules, command: fn(Route) -> Command) {
-        let Some(route) = Route::to(place, rules) else {
-            return;
-        };
+        let routes = Route::to(place, rules);
+        self.tell_others(place, &routes.into_iter().map(command));
+    }
+
+    /// Has every worker but that of `place` do something. One that does not answer is only slower
+    /// to know: until then it drops what is not its own.
+    pub(crate) fn tell_others(
+        &self,
+        place: Place,
+        commands: &(impl Iterator<Item = Command> + Clone),
+    ) {
         for (number, shard) in (0_u8..).zip(&self.shards) {
-            if number != place.shard
-                && let Err(refusal) = shard.worker.run(command(route))
-            {
-                tracing::warn!(worker = number, %refusal, "a route could not be announced");
+            if number == place.shard {
+                continue;
+            }
+            for command in commands.clone() {
+                if let Err(refusal) = shard.worker.run(command) {
+                    tracing::warn!(worker = number, %refusal, "a route could not be announced");
+                }
             }
         }
     }
@@ -291,7 +402,10 @@ impl Control {
         let slot = place.slot;
         let usage = match self.ended.get(&session) {
             Some(usage) => usage.clone(),
-            None => self.run(place, Command::Delete { slot })?,
+            None => match self.run(place, Command::Delete { slot })? {
+                Outcome::Usage(usage) => *usage,
+                Outcome::Done | Outcome::Reports(_) => SessionUsage::default(),
+            },
         };
         self.ended.insert(session, usage.clone());
         self.make_durable(&request)?;
@@ -325,14 +439,16 @@ impl Control {
     /// Journals `request`, which is not applied yet: the association is what the journal holds.
     fn make_durable(&mut self, request: &Request) -> Result<(), Refusal> {
         if self.journal.is_overgrown()
-            && let Err(error) = self.journal.rewrite(&self.association)
+            && let Err(error) = self.journal.rewrite(requests_of(&self.association))
         {
             tracing::error!(%error, "the control journal cannot be rewritten");
         }
-        self.journal.append(request).map_err(|error| {
-            tracing::error!(%error, "the control journal cannot be written");
-            Refusal::new(Cause::SystemFailure, &format!("journal: {error}"))
-        })
+        self.journal
+            .append(std::slice::from_ref(request))
+            .map_err(|error| {
+                tracing::error!(%error, "the control journal cannot be written");
+                Refusal::new(Cause::SystemFailure, &format!("journal: {error}"))
+            })
     }
 }
 

@@ -17,6 +17,8 @@ const LIMITS: PlaneLimits = PlaneLimits {
     sessions: 4,
     flows: 4,
     views: 4,
+
+    urrs: 0,
 };
 
 /// Control in `folder`, and a thread that ends with it.
@@ -34,6 +36,7 @@ fn control(folder: &std::path::Path) -> Control {
         own: Vec::new(),
         n6_peer: "127.0.0.3:5000".parse().unwrap(),
         n3: None,
+        access: Vec::new(),
     };
     let mut plane = Plane::new(LIMITS, counters, neighbours);
     std::thread::spawn(move || {
@@ -64,6 +67,7 @@ fn control(folder: &std::path::Path) -> Control {
             n6: "127.0.0.1:5000".parse().unwrap(),
             arena: Text::try_from("arena").unwrap(),
         },
+        n4: None,
     };
     control.association.apply(&Request::BindContent {
         binding: ContentBinding {
@@ -141,6 +145,6 @@ fn the_journal_stays_bounded_while_sessions_come_and_go() {
 
     assert!(largest > 1 << 20, "{largest}");
     assert!(largest < (1 << 20) + 16_384, "{largest}");
-    let (_, requests) = Journal::open(&path).unwrap();
+    let (_, requests) = Journal::<Request>::open(&path).unwrap();
     assert!(matches!(requests.get(1), Some(Request::Establish { .. })));
 }

@@ -1,8 +1,9 @@
-//! The control journal: accepted requests, durable before they are answered.
+//! Control journals: what was accepted, durable before it is answered.
 //!
 //! ```text
-//! header   magic "QLCTRL\0\0" | u32 version (1)                      big-endian
-//! record   u32 length | first 8 bytes of BLAKE3 of the request | request message
+//! header   magic of 8 bytes | u32 version (1)                        big-endian
+//! record   u32 length | first 8 bytes of BLAKE3 of the entry | entry
+//! magic    "QLCTRL\0\0" requests of gateways, "QLPFCP\0\0" records of the PFCP node
 //! ```
 //!
 //! A last record that the file's end cuts, or whose hash does not hold, was never answered: it is
@@ -12,11 +13,46 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use qlink_pfcp::{Association, MAX_MESSAGE_BYTES, Request, decode_request, encode_request};
 
-const MAGIC: [u8; 8] = *b"QLCTRL\0\0";
+/// What a journal holds.
+pub(crate) trait Entry: Sized {
+    /// What the file begins with.
+    const MAGIC: [u8; 8];
+
+    /// Its bytes, at most [`MAX_MESSAGE_BYTES`].
+    fn to_bytes(&self) -> io::Result<Vec<u8>>;
+
+    /// Inverse of [`Self::to_bytes`]; `None` for bytes that no entry has.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Entry for Request {
+    const MAGIC: [u8; 8] = *b"QLCTRL\0\0";
+
+    fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        encode_request(0, self).map_err(io::Error::other)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        decode_request(bytes).ok().map(|(_, request)| request)
+    }
+}
+
+/// The shortest requests that lead to `state`.
+pub(crate) fn requests_of(state: &Association) -> impl Iterator<Item = Request> {
+    let contents = state.contents().map(|binding| Request::BindContent {
+        binding: binding.clone(),
+    });
+    let sessions = state.sessions().map(|rules| Request::Establish {
+        rules: rules.clone(),
+    });
+    contents.chain(sessions)
+}
+
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 12;
 
@@ -61,24 +97,25 @@ pub enum JournalError {
     },
 }
 
-/// An open journal.
+/// An open journal of entries `E`.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(crate) struct Journal<E> {
     path: PathBuf,
     file: File,
     length: u64,
     /// Length after the last rewrite.
     shortest: u64,
     broken: bool,
+    entries: PhantomData<fn() -> E>,
 }
 
-impl Journal {
-    /// Opens or makes the journal at `path` and returns the accepted requests in order.
+impl<E: Entry> Journal<E> {
+    /// Opens or makes the journal at `path` and returns its entries in order.
     ///
     /// # Errors
     ///
     /// Any [`JournalError`].
-    pub(crate) fn open(path: &Path) -> Result<(Self, Vec<Request>), JournalError> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, Vec<E>), JournalError> {
         let failed = |source| JournalError::System {
             path: path.into(),
             source,
@@ -93,14 +130,14 @@ impl Journal {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         if bytes.is_empty() {
-            file.write_all(&header()).map_err(failed)?;
+            file.write_all(&header(E::MAGIC)).map_err(failed)?;
             file.sync_all().map_err(failed)?;
-            bytes = header().to_vec();
+            bytes = header(E::MAGIC).to_vec();
         }
-        let records = check_header(&bytes, path)?;
-        let (requests, used) = read_records(records);
+        let records = check_header(&bytes, E::MAGIC, path)?;
+        let (entries, used) = read_records(records);
         if let Some(tail) = records.get(used..)
-            && has_sound_record(tail)
+            && has_sound_record::<E>(tail)
         {
             return Err(JournalError::Damaged {
                 path: path.into(),
@@ -116,8 +153,9 @@ impl Journal {
             length,
             shortest: length,
             broken: false,
+            entries: PhantomData,
         };
-        Ok((journal, requests))
+        Ok((journal, entries))
     }
 
     /// A journal that cannot be written.
@@ -129,6 +167,7 @@ impl Journal {
             length: HEADER_BYTES as u64,
             shortest: HEADER_BYTES as u64,
             broken: false,
+            entries: PhantomData,
         }
     }
 
@@ -141,29 +180,24 @@ impl Journal {
                 .saturating_add(GROWTH_BYTES)
     }
 
-    /// Replaces the journal by the requests that lead to `state`.
+    /// Replaces the journal by `entries`.
     ///
     /// # Errors
     ///
     /// [`JournalError::System`]; the old journal still stands then, or nothing can be appended.
-    pub(crate) fn rewrite(&mut self, state: &Association) -> Result<(), JournalError> {
-        self.replace(state).map_err(|source| JournalError::System {
-            path: self.path.clone(),
-            source,
-        })
+    pub(crate) fn rewrite(&mut self, entries: impl Iterator<Item = E>) -> Result<(), JournalError> {
+        self.replace(entries)
+            .map_err(|source| JournalError::System {
+                path: self.path.clone(),
+                source,
+            })
     }
 
-    fn replace(&mut self, state: &Association) -> io::Result<()> {
+    fn replace(&mut self, entries: impl Iterator<Item = E>) -> io::Result<()> {
         let temporary = self.path.with_extension("new");
-        let mut bytes = header().to_vec();
-        let contents = state.contents().map(|binding| Request::BindContent {
-            binding: binding.clone(),
-        });
-        let sessions = state.sessions().map(|rules| Request::Establish {
-            rules: rules.clone(),
-        });
-        for request in contents.chain(sessions) {
-            bytes.extend(record(&request)?);
+        let mut bytes = header(E::MAGIC).to_vec();
+        for entry in entries {
+            bytes.extend(record(&entry)?);
         }
         let mut file = File::create(&temporary)?;
         file.write_all(&bytes)?;
@@ -183,16 +217,19 @@ impl Journal {
         synced
     }
 
-    /// Appends a request and waits until it is on storage.
+    /// Appends entries and waits until all of them are on storage.
     ///
     /// # Errors
     ///
-    /// The system's reason; the request is not in the journal then, or no later one will be.
-    pub(crate) fn append(&mut self, request: &Request) -> io::Result<()> {
+    /// The system's reason; none of them is in the journal then, or no later one will be.
+    pub(crate) fn append(&mut self, entries: &[E]) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other("the journal could not be repaired"));
         }
-        let bytes = record(request)?;
+        let mut bytes = Vec::new();
+        for entry in entries {
+            bytes.extend(record(entry)?);
+        }
         let written = self
             .file
             .write_all(&bytes)
@@ -210,19 +247,23 @@ impl Journal {
     }
 }
 
-fn header() -> [u8; HEADER_BYTES] {
+fn header(magic_bytes: [u8; 8]) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
-    let (magic, version) = header.split_at_mut(MAGIC.len());
-    magic.copy_from_slice(&MAGIC);
+    let (magic, version) = header.split_at_mut(magic_bytes.len());
+    magic.copy_from_slice(&magic_bytes);
     version.copy_from_slice(&VERSION.to_be_bytes());
     header
 }
 
-fn check_header<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a [u8], JournalError> {
+fn check_header<'a>(
+    bytes: &'a [u8],
+    expected: [u8; 8],
+    path: &Path,
+) -> Result<&'a [u8], JournalError> {
     let wrong = || JournalError::WrongMagic { path: path.into() };
     let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(wrong)?;
     let (version, records) = rest.split_first_chunk::<4>().ok_or_else(wrong)?;
-    if *magic != MAGIC {
+    if *magic != expected {
         return Err(wrong());
     }
     match u32::from_be_bytes(*version) {
@@ -236,21 +277,21 @@ fn check_header<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a [u8], JournalErr
 }
 
 /// The sound records at the start of `bytes`, and how many bytes they take.
-fn read_records(bytes: &[u8]) -> (Vec<Request>, usize) {
-    let (mut requests, mut rest) = (Vec::new(), bytes);
-    while let Some((request, behind)) = read_record(rest) {
-        requests.push(request);
+fn read_records<E: Entry>(bytes: &[u8]) -> (Vec<E>, usize) {
+    let (mut entries, mut rest) = (Vec::new(), bytes);
+    while let Some((entry, behind)) = read_record(rest) {
+        entries.push(entry);
         rest = behind;
     }
-    (requests, bytes.len().saturating_sub(rest.len()))
+    (entries, bytes.len().saturating_sub(rest.len()))
 }
 
 /// Whether a sound record begins anywhere in `bytes`.
-fn has_sound_record(bytes: &[u8]) -> bool {
-    (0..bytes.len()).any(|at| bytes.get(at..).and_then(read_record).is_some())
+fn has_sound_record<E: Entry>(bytes: &[u8]) -> bool {
+    (0..bytes.len()).any(|at| bytes.get(at..).and_then(read_record::<E>).is_some())
 }
 
-fn read_record(bytes: &[u8]) -> Option<(Request, &[u8])> {
+fn read_record<E: Entry>(bytes: &[u8]) -> Option<(E, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (hash, rest) = rest.split_first_chunk::<8>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
@@ -261,12 +302,14 @@ fn read_record(bytes: &[u8]) -> Option<(Request, &[u8])> {
     if check_bytes(message) != *hash {
         return None;
     }
-    let (_, request) = decode_request(message).ok()?;
-    Some((request, rest))
+    Some((E::from_bytes(message)?, rest))
 }
 
-fn record(request: &Request) -> io::Result<Vec<u8>> {
-    let message = encode_request(0, request).map_err(io::Error::other)?;
+fn record<E: Entry>(entry: &E) -> io::Result<Vec<u8>> {
+    let message = entry.to_bytes()?;
+    if message.len() > MAX_MESSAGE_BYTES {
+        return Err(io::Error::other("a journal entry is too long"));
+    }
     let length = u32::try_from(message.len()).map_err(io::Error::other)?;
     let mut bytes = length.to_be_bytes().to_vec();
     bytes.extend(check_bytes(&message));
@@ -295,9 +338,9 @@ mod tests {
     }
 
     fn written(path: &Path) -> Vec<u8> {
-        let (mut journal, _) = Journal::open(path).unwrap();
-        journal.append(&delete(1)).unwrap();
-        journal.append(&delete(2)).unwrap();
+        let (mut journal, _) = Journal::<Request>::open(path).unwrap();
+        journal.append(&[delete(1)]).unwrap();
+        journal.append(&[delete(2)]).unwrap();
         std::fs::read(path).unwrap()
     }
 
@@ -311,8 +354,8 @@ mod tests {
 
             let (mut journal, requests) = Journal::open(&path).unwrap();
             assert_eq!(requests, [delete(1)]);
-            journal.append(&delete(3)).unwrap();
-            let (_, requests) = Journal::open(&path).unwrap();
+            journal.append(&[delete(3)]).unwrap();
+            let (_, requests) = Journal::<Request>::open(&path).unwrap();
             assert_eq!(requests, [delete(1), delete(3)]);
         }
     }
@@ -325,7 +368,7 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, &bytes).unwrap();
 
-        assert_eq!(Journal::open(&path).unwrap().1, [delete(1)]);
+        assert_eq!(Journal::<Request>::open(&path).unwrap().1, [delete(1)]);
     }
 
     #[test]
@@ -339,7 +382,7 @@ mod tests {
             bytes[place] ^= 1;
             std::fs::write(&path, &bytes).unwrap();
 
-            let refused = Journal::open(&path);
+            let refused = Journal::<Request>::open(&path);
 
             assert!(
                 matches!(
@@ -360,16 +403,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         written(&path);
-        let (mut journal, _) = Journal::open(&path).unwrap();
+        let (mut journal, _) = Journal::<Request>::open(&path).unwrap();
         let limits = qlink_pfcp::AssociationLimits {
             sessions: 1,
             contents: 1,
         };
 
-        journal.rewrite(&Association::new(limits)).unwrap();
-        journal.append(&delete(3)).unwrap();
+        let state = Association::new(limits);
+        journal.rewrite(requests_of(&state)).unwrap();
+        journal.append(&[delete(3)]).unwrap();
 
-        assert_eq!(Journal::open(&path).unwrap().1, [delete(3)]);
+        assert_eq!(Journal::<Request>::open(&path).unwrap().1, [delete(3)]);
     }
 
     #[test]
@@ -381,7 +425,7 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
 
         assert!(matches!(
-            Journal::open(&path),
+            Journal::<Request>::open(&path),
             Err(JournalError::NewerVersion { found: 2, .. })
         ));
         assert_eq!(std::fs::read(&path).unwrap(), bytes);

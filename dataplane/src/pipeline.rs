@@ -14,15 +14,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use qlink_content::Direction;
 use qlink_io::{BURST_MAX, Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource};
 use qlink_kernel::prefetch_slice;
-use qlink_meter::{BurstDelta, DropReason, HotSession, SessionSlot, WorkerCounter};
+use qlink_meter::{BurstDelta, DropReason, HotSession, SessionKind, SessionSlot, WorkerCounter};
+use qlink_pfcp::model::Qfi;
 use qlink_types::ids::Teid;
 use qlink_wire::{
-    GTPU_PORT, GtpuPacket, gpdu_header, message_type, parse_gtpu, parse_ip, parse_udp, protocol,
-    strip_link,
+    GTPU_PORT, GtpuPacket, gpdu_header, message_type, parse_error_indication, parse_gtpu, parse_ip,
+    parse_udp, protocol, strip_link,
 };
 
 use crate::parse::{Inner, Transport, parse_inner};
 use crate::plane::{NO_ENTRY, Plane};
+use crate::ruled::RuledPacket;
 use crate::shard::Handed;
 use crate::signal::Queued;
 
@@ -68,9 +70,9 @@ const PFCP_PORT: u16 = 8805;
 /// Source: TS 29.274 §4.1.
 const GTPC_PORT: u16 = 2123;
 
-/// Longest inner packet that an IPv4 UDP tunnel packet can hold: 65,535 less 20, 8 and 8 bytes of
+/// Longest inner packet that an IPv4 UDP tunnel packet can hold: 65,535 less 20, 8 and 16 bytes of
 /// headers.
-const INNER_MAX: u16 = 65_499;
+pub(crate) const INNER_MAX: u16 = 65_491;
 
 /// Where packets leave.
 #[derive(Debug)]
@@ -91,6 +93,8 @@ enum Parsed<'a> {
     Uplink {
         teid: Teid,
         source: IpAddr,
+        /// QoS flow of the PDU session container; [`NO_QFI`]: there is none.
+        qfi: u8,
         bytes: &'a [u8],
     },
     /// A plain packet to a subscriber.
@@ -110,24 +114,67 @@ enum SignalIn {
     Echo { sequence: u16, to: SocketAddr },
     /// A G-PDU with an extension header that we would have to understand.
     Extension { from: IpAddr },
+    /// A peer does not know a tunnel of ours.
+    ErrorIndication { from: IpAddr, teid: u32 },
+}
+
+/// No QFI: it has six bits.
+const NO_QFI: u8 = u8::MAX;
+
+/// What goes in front of an inner packet: nothing, or a GTP-U header without or with a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    bytes: [u8; 16],
+    len: u8,
+}
+
+impl Head {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        bytes: [0; 16],
+        len: 0,
+    };
+
+    #[inline]
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len.into()).unwrap_or_default()
+    }
+}
+
+impl From<[u8; 8]> for Head {
+    #[inline]
+    fn from([a, b, c, d, e, f, g, h]: [u8; 8]) -> Self {
+        Self {
+            bytes: [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0],
+            len: 8,
+        }
+    }
+}
+
+impl From<[u8; 16]> for Head {
+    #[inline]
+    fn from(bytes: [u8; 16]) -> Self {
+        Self { bytes, len: 16 }
+    }
 }
 
 /// A packet that will be sent.
 #[derive(Debug, Clone, Copy)]
-struct Planned<'a> {
-    head: [u8; 8],
-    has_head: bool,
-    body: &'a [u8],
-    to: SocketAddr,
+pub(crate) struct Planned<'a> {
+    pub(crate) head: Head,
+    /// Its place among what usage rules count of the burst, or [`NO_ENTRY`].
+    pub(crate) measured: u8,
+    pub(crate) body: &'a [u8],
+    pub(crate) to: SocketAddr,
     slot: SessionSlot,
-    delta: BurstDelta,
+    pub(crate) delta: BurstDelta,
     accepted: bool,
 }
 
 impl Planned<'_> {
     const EMPTY: Self = Self {
-        head: [0; 8],
-        has_head: false,
+        head: Head::NONE,
+        measured: NO_ENTRY,
         body: &[],
         to: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         slot: SessionSlot::new(0),
@@ -197,7 +244,7 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
         Side::N3 => plane.send(&mut ports.n6, planned),
         Side::N6 => plane.send(&mut ports.n3, planned),
     }
-    plane.count(planned, burst.len());
+    plane.count(planned, burst.len(), now_ns);
     if side == Side::N3 {
         plane.heed_signals(&parsed, now_ns);
     }
@@ -242,6 +289,7 @@ impl Plane {
         Ok(Parsed::Uplink {
             teid,
             source: from.ip(),
+            qfi: gtpu.pdu_session.map_or(NO_QFI, |info| info.qfi),
             bytes: gtpu.payload,
         })
     }
@@ -275,7 +323,10 @@ impl Plane {
         let slot = match packet {
             Parsed::Done | Parsed::Signal(_) => None,
             Parsed::Uplink { teid, .. } => self.sessions.by_teid(*teid).map(|(slot, _)| slot),
-            Parsed::Downlink { ue_hash, ue, .. } => self.sessions.slot_of_ue(*ue_hash, ue),
+            Parsed::Downlink { ue_hash, ue, .. } => match self.sessions.slot_of_ue(*ue_hash, ue) {
+                None => self.slot_of_prefix(ue),
+                found => found,
+            },
         }?;
         self.sessions.prefetch_slot(slot);
         self.arena.prefetch_usage(slot);
@@ -306,6 +357,15 @@ impl Plane {
         handed
     }
 
+    /// Sessions with rules may have a whole IPv6 prefix.
+    #[cold]
+    fn slot_of_prefix(&self, ue: &IpAddr) -> Option<SessionSlot> {
+        match ue {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(ue) => self.sessions.slot_of_prefix(*ue),
+        }
+    }
+
     /// Plans what to send; `Ok(false)`: nothing of a session.
     #[inline]
     fn judge_parsed<'a>(
@@ -330,6 +390,9 @@ impl Plane {
         };
         plan.slot = slot;
         plan.body = whole(bytes, &inner)?;
+        if hot.kind == SessionKind::Ruled {
+            return self.judge_ruled(slot, ruled_packet(packet), &inner, now_ns, plan);
+        }
         let direction = match packet {
             Parsed::Uplink { source, .. } => {
                 self.check_uplink(hot, *source, &inner)?;
@@ -341,8 +404,7 @@ impl Plane {
                     .ok()
                     .filter(|length| *length <= INNER_MAX)
                     .ok_or(DropReason::TooLong)?;
-                plan.head = gpdu_header(hot.downlink_teid.get(), length);
-                plan.has_head = true;
+                plan.head = Head::from(gpdu_header(hot.downlink_teid.get(), length));
                 plan.to = hot.peer;
                 Direction::Downlink
             }
@@ -365,6 +427,12 @@ impl Plane {
         if hot.ue != inner.ip.src {
             return Err(DropReason::SourceSpoofed);
         }
+        self.check_destination(inner)
+    }
+
+    /// Nobody sends to our own network, nor tunnels or control messages of the core.
+    #[inline]
+    pub(crate) fn check_destination(&self, inner: &Inner<'_>) -> Result<(), DropReason> {
         if self.neighbours.own.contains(&inner.ip.dst) {
             return Err(DropReason::ToInfrastructure);
         }
@@ -380,7 +448,7 @@ impl Plane {
 
     /// Adds a packet to what the burst will add to its session.
     #[inline]
-    fn expect(&mut self, slot: SessionSlot, delta: &BurstDelta) {
+    pub(crate) fn expect(&mut self, slot: SessionSlot, delta: &BurstDelta) {
         let Some(mark) = self.marks.get_mut(slot.index()) else {
             return;
         };
@@ -406,7 +474,7 @@ impl Plane {
         let mut items = [Outgoing::EMPTY; BURST_MAX];
         for (item, plan) in items.iter_mut().zip(planned.iter()) {
             *item = Outgoing {
-                head: if plan.has_head { &plan.head } else { &[] },
+                head: plan.head.as_slice(),
                 body: plan.body,
                 to: plan.to,
             };
@@ -447,7 +515,7 @@ impl Plane {
 
     /// Counts what was accepted and forgets the burst.
     #[inline]
-    fn count(&mut self, planned: &[Planned<'_>], received: usize) {
+    fn count(&mut self, planned: &[Planned<'_>], received: usize, now_ns: u64) {
         let refused = planned.iter().any(|plan| !plan.accepted);
         if refused {
             self.entries
@@ -461,7 +529,10 @@ impl Plane {
                 }
             }
         }
-        if !planned.is_empty() {
+        if self.has_rules && !self.entries.is_empty() {
+            self.retract_measured(planned);
+            self.commit_ruled(now_ns);
+        } else if !planned.is_empty() {
             self.arena.commit_burst(&self.entries);
         }
         let (mut packets, mut bytes) = (0_u64, 0_u64);
@@ -484,6 +555,17 @@ impl Plane {
         self.arena.count(WorkerCounter::Bursts, 1);
     }
 
+    /// Usage rules count what was accepted only.
+    fn retract_measured(&mut self, planned: &[Planned<'_>]) {
+        for plan in planned.iter().filter(|plan| !plan.accepted) {
+            let measured = self.ruled.measured.get(usize::from(plan.measured)).copied();
+            if let (Some(measured), Some(ruled)) = (measured, self.ruled.get_mut(plan.slot)) {
+                ruled.urrs.retract(&measured.urrs, &measured.packet);
+            }
+        }
+        self.ruled.measured.clear();
+    }
+
     /// Acts on the messages of a burst; what they provoke is sent behind the burst's packets.
     fn heed_signals(&mut self, parsed: &[Parsed<'_>], now_ns: u64) {
         for packet in parsed {
@@ -496,6 +578,11 @@ impl Plane {
                     self.arena.count_drop(DropReason::GtpuExtensionUnknown, 1);
                     // Whether it is sent is counted where it is sent.
                     let _ = self.signals.supported_extensions(from, now_ns);
+                }
+                SignalIn::ErrorIndication { from, teid } => {
+                    if !self.heed_error(from, teid) {
+                        self.arena.count_drop(DropReason::GtpuSignalling, 1);
+                    }
                 }
             }
         }
@@ -535,10 +622,31 @@ impl Plane {
     }
 }
 
+/// A packet as a session with rules looks at it.
+fn ruled_packet(packet: &Parsed<'_>) -> RuledPacket {
+    match packet {
+        Parsed::Uplink {
+            teid, source, qfi, ..
+        } => RuledPacket::Uplink {
+            teid: *teid,
+            source: *source,
+            qfi: (*qfi != NO_QFI).then(|| Qfi::new(*qfi)),
+        },
+        Parsed::Downlink { .. } | Parsed::Done | Parsed::Signal(_) => RuledPacket::Downlink,
+    }
+}
+
 /// What a message that is no G-PDU asks of us.
 fn signal(from: SocketAddr, gtpu: &GtpuPacket<'_>) -> Result<SignalIn, DropReason> {
     match (gtpu.message_type, gtpu.sequence) {
         (message_type::ECHO_REQUEST, Some(sequence)) => Ok(SignalIn::Echo { sequence, to: from }),
+        (message_type::ERROR_INDICATION, _) => {
+            let about = parse_error_indication(gtpu.payload).map_err(DropReason::Wire)?;
+            Ok(SignalIn::ErrorIndication {
+                from: from.ip(),
+                teid: about.teid,
+            })
+        }
         _ => Err(DropReason::GtpuSignalling),
     }
 }

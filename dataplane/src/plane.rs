@@ -14,6 +14,7 @@ use qlink_types::units::Bytes;
 
 use crate::contents::{Copy, SessionContents};
 use crate::prove::{Trial, class_words, write_view};
+use crate::ruled::RuledTable;
 use crate::shard::Others;
 use crate::signal::{HOLD_NS, Signals};
 
@@ -30,6 +31,8 @@ pub struct PlaneLimits {
     pub flows: u32,
     /// Most (session, content) pairs.
     pub views: u32,
+    /// Most usage rules of sessions with rules; 0: there are no such sessions.
+    pub urrs: u32,
 }
 
 impl PlaneLimits {
@@ -48,7 +51,7 @@ impl PlaneLimits {
             view_words: View::WORDS,
             flow_words: FlowProof::WORDS,
             head_words: HEAD_WORDS,
-            urrs: 0,
+            urrs: self.urrs as usize,
         }
     }
 }
@@ -62,6 +65,8 @@ pub struct Neighbours {
     pub n6_peer: SocketAddr,
     /// Our GTP-U address in error indications; `None`: none are sent.
     pub n3: Option<IpAddr>,
+    /// BaseStations that may send before a rule names their tunnel.
+    pub access: Vec<IpAddr>,
 }
 
 /// The sponsored part of a session.
@@ -121,6 +126,9 @@ pub struct Plane {
     /// The sessions of other workers.
     pub(crate) others: Others,
     pub(crate) signals: Signals,
+    pub(crate) ruled: RuledTable,
+    /// Whether there may be sessions with rules.
+    pub(crate) has_rules: bool,
     pub(crate) trial: Trial,
     /// For each session its entry in `entries` during a burst, or [`NO_ENTRY`].
     pub(crate) marks: Box<[u8]>,
@@ -151,6 +159,8 @@ impl Plane {
             arena,
             neighbours,
             others: Others::none(),
+            ruled: RuledTable::new(&limits, secret),
+            has_rules: limits.urrs > 0,
             signals: Signals::new(clock::now_ns().saturating_add(HOLD_NS)),
             trial: Trial::new(),
             marks: vec![NO_ENTRY; sessions].into_boxed_slice(),
@@ -332,6 +342,11 @@ impl Plane {
                 self.arena.close_session(*slot);
             }
         }
+        for row in &recovered.urrs {
+            if self.sessions.get(row.session).is_none() {
+                self.arena.close_urr(row.place);
+            }
+        }
     }
 
     /// Gives a session other rules; its counters go on.
@@ -360,11 +375,7 @@ impl Plane {
 
     /// Ends a session: its flows are closed and no packet of it passes any more.
     pub fn delete(&mut self, slot: SessionSlot) -> SessionUsage {
-        for flow in 0..self.flows.capacity() {
-            if self.flows.key(flow).is_some_and(|key| key.session == slot) {
-                self.close_flow(flow, CloseReason::SessionEnd);
-            }
-        }
+        self.close_flows_of(slot);
         let usage = self.usage(slot);
         self.sessions.remove(slot);
         if let Some(session) = self.sponsored.get_mut(slot.index()) {
@@ -372,6 +383,23 @@ impl Plane {
         }
         self.arena.close_session(slot);
         usage
+    }
+
+    /// Closes the flows of a session; searched only as long as there are any.
+    pub(crate) fn close_flows_of(&mut self, slot: SessionSlot) {
+        for flow in 0..self.flows.capacity() {
+            if self.flows.of_session(slot) == 0 {
+                return;
+            }
+            if self.flows.key(flow).is_some_and(|key| key.session == slot) {
+                self.close_flow(flow, CloseReason::SessionEnd);
+            }
+        }
+    }
+
+    /// The next session whose kept packets go now.
+    pub(crate) fn next_drain(&mut self) -> Option<SessionSlot> {
+        self.ruled.next_drain()
     }
 
     /// Counters of a session with its contents.
@@ -396,6 +424,9 @@ impl Plane {
     /// Settles what is pending in flows of which nothing was seen for [`IDLE_NS`] and closes them
     /// after [`FORGET_NS`]: a few flows per call, so a burst is never late because of it.
     pub fn sweep(&mut self, now_ns: u64) {
+        if self.has_rules {
+            self.sweep_ruled(now_ns);
+        }
         for _ in 0..SWEEP.min(self.flows.capacity()) {
             self.sweep_at = self.sweep_at.saturating_add(1);
             if self.sweep_at >= self.flows.capacity() {

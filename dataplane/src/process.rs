@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossbeam::channel::bounded;
 use qlink_io::arena::ArenaError;
 use qlink_io::handover::{Bell, bell};
 use qlink_io::interfaces::own_addresses;
@@ -12,14 +13,17 @@ use qlink_io::seqpacket::{SeqError, SeqListener};
 use qlink_io::tun::{TunConfig, TunError, TunPort};
 use qlink_io::udp::{Offload, Steering, UdpOptions, UdpPort};
 use qlink_io::{IoError, PacketPort};
-use qlink_meter::{ArenaReader, ReaderError, SetupError, process_secret, shard_path};
+use qlink_meter::{ReaderError, SetupError, process_secret};
 use qlink_pfcp::DataPlaneInfo;
-use qlink_types::codec::Text;
+use qlink_pfcp::node::RestoreError;
+use qlink_types::codec::{DecodeError, Text};
 use qlink_wire::LinkType;
 
 use crate::config::{ConfigError, DataplaneConfig, N6};
-use crate::control::{Control, Shard, WorkerHandle};
+use crate::control::Control;
 use crate::journal::JournalError;
+use crate::n4::{N4, N4Start, restore};
+use crate::ruled::EventLine;
 use crate::serve::serve;
 use crate::shard::connect;
 use crate::start::Start;
@@ -27,6 +31,9 @@ use crate::worker::Worker;
 
 /// How long a thread sleeps when nothing happens (chosen: a stop is seen this late at most).
 pub(crate) const IDLE: Duration = Duration::from_millis(100);
+
+/// Events of workers that wait for the control thread; more wait at the workers.
+const EVENTS_MAX: usize = 4096;
 
 /// Why a data plane could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +56,12 @@ pub enum DataplaneError {
     /// The journal is not usable.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A record of the PFCP node is not one that this release knows; exit code 64.
+    #[error("the journal of the PFCP node cannot be read")]
+    NodeRecord(#[source] DecodeError),
+    /// A session of the PFCP node's journal cannot stand.
+    #[error("the PFCP node cannot be restored")]
+    NodeRestore(#[from] RestoreError),
     /// A port cannot be used.
     #[error("a packet port failed")]
     Port(#[from] IoError),
@@ -74,7 +87,10 @@ impl DataplaneError {
     #[must_use]
     pub const fn is_bad_configuration(&self) -> bool {
         match self {
-            Self::Config(_) | Self::ArenaPath | Self::ShardMismatch { .. } => true,
+            Self::Config(_)
+            | Self::ArenaPath
+            | Self::ShardMismatch { .. }
+            | Self::NodeRecord(_) => true,
             Self::Arena(SetupError::NewerLayout { .. } | SetupError::OtherLimits { .. })
             | Self::Journal(JournalError::WrongMagic { .. } | JournalError::NewerVersion { .. }) => {
                 true
@@ -161,22 +177,25 @@ fn run_on<P: PacketPort + Send>(
     shutdown: &AtomicBool,
 ) -> Result<(), DataplaneError> {
     let listener = SeqListener::bind(&config.control_socket)?;
-    let (mut control, workers) = assemble(config, start, origins)?;
+    let (bell, sleeper) = bell()?;
+    let (mut control, workers) = assemble(config, start, origins, &bell)?;
     let stop = AtomicBool::new(false);
     let stopped = || stop.load(Ordering::Relaxed) || shutdown.load(Ordering::Relaxed);
+    // Workers go on until the control thread, which may wait for one of them, has ended.
+    let ended = || stop.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
         let mut running = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
-            let (stop, stopped) = (&stop, &stopped);
+            let (stop, ended) = (&stop, &ended);
             let thread = std::thread::Builder::new().name(format!("qlink-worker-{number}"));
             running.push(thread.spawn_scoped(scope, move || {
-                let result = worker.run(stopped);
+                let result = worker.run(ended);
                 stop.store(true, Ordering::Relaxed);
                 result
             }));
         }
         ready(&control.info);
-        let mut result = serve(&listener, &mut control, &stopped);
+        let mut result = serve(&listener, &sleeper, &mut control, &stopped);
         stop.store(true, Ordering::Relaxed);
         for shard in &control.shards {
             shard.worker.wake();
@@ -195,14 +214,13 @@ fn run_on<P: PacketPort + Send>(
 /// The control state and the workers that belong to it.
 fn assemble<P>(
     config: &DataplaneConfig,
-    start: Start,
+    mut start: Start,
     (n6, n6_address, own): Origins<P>,
+    bell: &Bell,
 ) -> Result<(Control, Vec<Worker<P>>), DataplaneError> {
-    let (bells, sleepers): (Vec<Bell>, Vec<_>) = (0..config.workers)
-        .map(|_| bell())
-        .collect::<std::io::Result<Vec<_>>>()?
-        .into_iter()
-        .unzip();
+    let n4 = open_n4(config, &mut start, bell)?;
+    start.discard_orphans();
+    let bells: Vec<Bell> = start.ends.iter().map(|end| end.bell.clone()).collect();
     let ways = connect(&bells, config.max_sessions, process_secret());
     let n3 = bind(config, config.n3, Steering::Teid)?;
     let arena = config
@@ -221,38 +239,28 @@ fn assemble<P>(
         arena,
     };
     let own = infrastructure(config, &info, own);
-    let routes = start.routes();
-    let (mut shards, mut workers) = (Vec::new(), Vec::new());
-    let parts = start.planes.into_iter().zip(start.allocators).zip(ways);
-    let parts = parts
-        .zip(bells)
-        .zip(sleepers)
-        .zip(n3.into_iter().zip(n6))
-        .enumerate();
-    for (number, (((((mut plane, allocator), (others, inboxes)), bell), sleeper), (n3, n6))) in
-        parts
-    {
-        let shard = u8::try_from(number).unwrap_or(u8::MAX);
+    let mut routes = start.routes();
+    routes.extend(
+        n4.iter()
+            .flat_map(|n4| n4.routes.values().flatten().copied()),
+    );
+    let mut workers = Vec::new();
+    let ends = start.planes.into_iter().zip(start.ends).zip(ways);
+    let parts = (0_u8..).zip(ends.zip(n3.into_iter().zip(n6)));
+    for (shard, (((mut plane, end), (others, inboxes)), (n3, n6))) in parts {
         plane.neighbours.own.clone_from(&own);
         plane.neighbours.n3 = Some(info.n3.ip());
         plane.others = others;
         for route in routes.iter().filter(|route| route.shard != shard) {
             plane.others.add(route);
         }
-        let (worker, orders) = WorkerHandle::pair(bell);
-        shards.push(Shard {
-            allocator,
-            worker,
-            reader: ArenaReader::open(shard_path(&config.arena, shard))?,
-            sessions: routes.iter().filter(|route| route.shard == shard).count(),
-        });
         workers.push(Worker {
             plane,
             n3,
             n6,
             inboxes,
-            orders,
-            sleeper,
+            orders: end.orders,
+            sleeper: end.sleeper,
         });
     }
     let control = Control {
@@ -260,11 +268,35 @@ fn assemble<P>(
         places: start.places,
         ended: BTreeMap::new(),
         copies: start.copies,
-        shards,
+        shards: start.shards,
         journal: start.journal,
         info,
+        n4,
     };
     Ok((control, workers))
+}
+
+/// The PFCP node with its sessions in the workers, where one is configured.
+fn open_n4(
+    config: &DataplaneConfig,
+    start: &mut Start,
+    bell: &Bell,
+) -> Result<Option<Box<N4>>, DataplaneError> {
+    let Some(pfcp) = &config.pfcp else {
+        return Ok(None);
+    };
+    let (events, heard) = bounded(EVENTS_MAX);
+    for plane in &mut start.planes {
+        plane
+            .ruled
+            .connect(EventLine::new(events.clone(), bell.clone()));
+    }
+    let of = N4Start {
+        config: pfcp,
+        n3: config.n3.ip(),
+        events: heard,
+    };
+    restore(start, of).map(|n4| Some(Box::new(n4)))
 }
 
 /// Every address that no subscriber may send to.

@@ -369,12 +369,15 @@ impl Plane {
             }
         }
         let step = Step::new(usage, &deltas, quota, used);
-        self.commit(flow, packet.slot, step.usage);
+        self.commit(flow, packet.slot, packet.direction, step.usage);
         Ok(step.deferred)
     }
 
     /// Writes a flow, the views that changed and the session as one change; frees a closed flow.
-    fn commit(&mut self, flow: usize, slot: SessionSlot, usage: Usage) {
+    /// Usage rules count what is proven as downlink, and what is charged in `direction`.
+    fn commit(&mut self, flow: usize, slot: SessionSlot, direction: Direction, usage: Usage) {
+        let charged = self.arena.usage(slot).user_charged;
+        let charged = usage.user_charged.saturating_sub(charged);
         if usage.violations > self.arena.usage(slot).violations {
             self.arena.count(WorkerCounter::ConservationViolations, 1);
         }
@@ -383,15 +386,27 @@ impl Plane {
         else {
             return;
         };
+        let mut ruled = self.ruled.get_mut(slot);
         let mut update = self.arena.update();
         update.flow(flow, |sink| proof.encode(&mut ArenaWords(sink)));
         let views = session.views.iter().zip(&session.places);
-        for ((view, place), written) in views.zip(&mut session.written) {
+        let contents = session.contents.0.iter();
+        for (((view, place), written), (content, _)) in
+            views.zip(&mut session.written).zip(contents)
+        {
             let classes = class_words(&view.classes());
             if classes != *written {
                 update.view(*place, classes, |sink| write_view(view, sink));
+                if let Some(ruled) = &mut ruled {
+                    let [_, before, ..] = *written;
+                    let [_, now, ..] = classes;
+                    ruled.account_proven(*content, now.saturating_sub(before), &mut update);
+                }
                 *written = classes;
             }
+        }
+        if let Some(ruled) = &mut ruled {
+            ruled.account_charged((direction, charged), &mut update);
         }
         update.usage(slot, usage);
         update.commit();
@@ -436,7 +451,7 @@ impl Plane {
         let deltas = settle(proof, &mut session.views);
         let usage = self.arena.usage(slot);
         let step = Step::new(usage, &deltas, quota, usage.personal);
-        self.commit(flow, slot, step.usage);
+        self.commit(flow, slot, Direction::Downlink, step.usage);
     }
 }
 

@@ -4,31 +4,52 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use qlink_io::clock;
+use qlink_io::handover::Sleeper;
 use qlink_io::seqpacket::{SeqConn, SeqListener};
 use qlink_io::wait::wait;
 use qlink_pfcp::{Answer, Cause, MAX_MESSAGE_BYTES, Refusal, decode_request, encode_answer};
 
 use crate::control::Control;
+use crate::n4::N4;
 use crate::process::{DataplaneError, IDLE};
 
 /// Most control connections at once.
 const CONNECTIONS_MAX: usize = 16;
 
+/// Descriptors in front of the connections': listener, workers' bell, PFCP endpoint.
+const FIXED: usize = 3;
+
 /// Answers requests until told to stop.
 pub(crate) fn serve(
     listener: &SeqListener,
+    sleeper: &Sleeper,
     control: &mut Control,
     stopped: &impl Fn() -> bool,
 ) -> Result<(), DataplaneError> {
     let mut connections: Vec<SeqConn> = Vec::new();
     let mut buffer = vec![0; MAX_MESSAGE_BYTES];
     while !stopped() {
+        control.turn_n4(clock::now_ns());
         let ready = {
-            let mut descriptors = vec![listener.as_fd()];
+            let mut descriptors = vec![listener.as_fd(), sleeper.as_fd()];
+            // Where there is no PFCP endpoint its place is the listener's a second time.
+            descriptors.push(
+                control
+                    .n4
+                    .as_deref()
+                    .map_or_else(|| listener.as_fd(), |n4| n4.as_fd()),
+            );
             descriptors.extend(connections.iter().map(SeqConn::as_fd));
-            wait(&descriptors, Some(IDLE))?
+            sleeper.prepare();
+            let idle = control.n4.as_deref().is_none_or(N4::is_idle);
+            let ready = wait(
+                &descriptors,
+                Some(if idle { pause(control) } else { Duration::ZERO }),
+            )?;
+            sleeper.awake();
+            ready
         };
-        let mut number = 0_usize;
+        let mut number = FIXED.saturating_sub(1);
         connections.retain(|connection| {
             number = number.saturating_add(1);
             !ready.is_ready(number) || exchange(connection, control, &mut buffer)
@@ -41,6 +62,13 @@ pub(crate) fn serve(
         }
     }
     Ok(())
+}
+
+/// How long nothing has to be done.
+fn pause(control: &Control) -> Duration {
+    let due = control.n4.as_deref().and_then(N4::next_deadline);
+    let now = Duration::from_nanos(clock::now_ns());
+    due.map_or(IDLE, |due| due.saturating_sub(now).min(IDLE))
 }
 
 /// Reads one message and answers it; `false` when the connection is over.

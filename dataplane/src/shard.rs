@@ -4,15 +4,17 @@
 //! upper four bits). A session lives in one shard, both directions. A packet that another worker
 //! received is handed over to the owner, whom [`Others`] finds.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use qlink_io::handover::{Bell, Outlet};
 use qlink_io::{Descriptor, handover};
-use qlink_meter::{KeyedIndex, SessionSlot};
+use qlink_meter::{KeyedIndex, SessionSlot, prefix_of};
 use qlink_pfcp::SessionRules;
+use qlink_pfcp::model::SessionModel;
 use qlink_types::ids::Teid;
 
 use crate::pipeline::Side;
+use crate::ruled::Places;
 
 /// Most workers of one data plane: a TEID has four bits for its shard.
 pub(crate) const WORKERS_MAX: u8 = 16;
@@ -55,6 +57,29 @@ impl Route {
             teid: (!own).then_some(teid),
             peer: rules.path.peer.ip(),
         })
+    }
+}
+
+impl Route {
+    /// Every route to a session with rules, whose first endpoint `own` names its place.
+    pub(crate) fn all(place: Place, own: Teid, model: &SessionModel) -> Vec<Self> {
+        let places = Places::of(model, own);
+        let peer = places.tunnels.first().map(|(peer, _)| *peer);
+        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let shard = place.shard;
+        let route = |ue, teid| Self {
+            shard,
+            ue,
+            teid,
+            peer,
+        };
+        let ues: Vec<IpAddr> = places.ues.iter().map(|ue| ue.key()).collect();
+        let first = ues.first().copied();
+        let tunnels = places.teids.iter();
+        let tunnels = tunnels.filter_map(|teid| Some(route(first?, Some(*teid))));
+        let mut routes: Vec<Self> = tunnels.collect();
+        routes.extend(ues.iter().map(|ue| route(*ue, None)));
+        routes
     }
 }
 
@@ -202,7 +227,11 @@ impl Others {
         descriptor: &Descriptor,
         frame: &[u8],
     ) -> Handed {
-        match self.by_ue.get(ue) {
+        let known = self.by_ue.get(ue).or_else(|| match ue {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(ue) => self.by_ue.get(&IpAddr::V6(prefix_of(*ue))),
+        });
+        match known {
             Some(shard) => self.hand(shard, Side::N6, descriptor, frame),
             None => Handed::Nobody,
         }
@@ -247,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    const UE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const UE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
     fn descriptor() -> Descriptor {
         Descriptor {

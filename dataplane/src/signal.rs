@@ -1,4 +1,4 @@
-//! GTP-U messages that this end sends of its own: answers and error indications.
+//! GTP-U messages that this end sends of its own: answers, error indications, end markers.
 //!
 //! What strangers can provoke (error indications, notifications) is limited by a budget per second
 //! and one per source and burst, so that nobody can make us flood a third party. After a start
@@ -10,7 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use qlink_io::BURST_MAX;
 use qlink_types::ids::Teid;
 use qlink_wire::{
-    ControlMessage, GTPU_PORT, echo_response, error_indication, supported_extensions_notification,
+    ControlMessage, GTPU_PORT, echo_response, end_marker, error_indication,
+    supported_extensions_notification,
 };
 
 /// Messages per second that strangers can provoke (chosen: a BaseStation that lost its sessions
@@ -36,6 +37,7 @@ pub(crate) struct Signal {
 #[derive(Debug, Clone, Copy)]
 enum Body {
     Echo([u8; 14]),
+    EndMarker([u8; 8]),
     Control(ControlMessage),
 }
 
@@ -43,6 +45,7 @@ impl Signal {
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.body {
             Body::Echo(bytes) => bytes,
+            Body::EndMarker(bytes) => bytes,
             Body::Control(message) => message,
         }
     }
@@ -89,6 +92,11 @@ impl Signals {
             return Queued::No;
         }
         self.push(to, Body::Echo(echo_response(sequence)))
+    }
+
+    /// Tells the end of a tunnel that nothing more comes. Source: TS 29.281 §7.3.2.
+    pub(crate) fn end_marker(&mut self, teid: Teid, to: SocketAddr) -> Queued {
+        self.push(to, Body::EndMarker(end_marker(teid.get())))
     }
 
     /// Tells `source` that we, at `own`, have no tunnel `teid`. Source: TS 29.281 §7.3.1.

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crossbeam::channel::Receiver;
+use qlink_io::handover::{Bell, Sleeper, bell};
 use qlink_io::{Outgoing, clock};
 use qlink_meter::{
-    ArenaSetup, CounterArena, Recovered, SessionState, TeidAllocator, process_secret, shard_path,
+    ArenaReader, ArenaSetup, CounterArena, Recovered, SessionState, TeidAllocator, process_secret,
+    shard_path,
 };
 use qlink_pfcp::{Association, AssociationLimits, Refusal, Request, SessionRules};
 use qlink_types::ids::{ContentId, SessionId, Teid};
@@ -12,8 +15,8 @@ use qlink_types::units::Incarnation;
 
 use crate::config::DataplaneConfig;
 use crate::contents::Copy;
-use crate::control::{copies_of, open_copy};
-use crate::journal::Journal;
+use crate::control::{Order, Shard, WorkerHandle, allocate_in, copies_of, open_copy};
+use crate::journal::{Journal, requests_of};
 use crate::plane::{Neighbours, Plane};
 use crate::process::DataplaneError;
 use crate::shard::{Place, Route, shard_of};
@@ -25,9 +28,20 @@ pub(crate) struct Start {
     pub(crate) association: Association,
     pub(crate) places: BTreeMap<SessionId, Place>,
     pub(crate) copies: BTreeMap<ContentId, Copy>,
-    /// By shard.
-    pub(crate) allocators: Vec<TeidAllocator>,
-    pub(crate) journal: Journal,
+    /// By shard: what the control thread needs of each worker ...
+    pub(crate) shards: Vec<Shard>,
+    /// ... and the workers' ends of it.
+    pub(crate) ends: Vec<WorkerEnd>,
+    pub(crate) journal: Journal<Request>,
+    /// What stood in the arenas, by shard.
+    pub(crate) recovered: Vec<Recovered>,
+}
+
+/// A worker's end of the control thread's handle.
+pub(crate) struct WorkerEnd {
+    pub(crate) orders: Receiver<Order>,
+    pub(crate) sleeper: Sleeper,
+    pub(crate) bell: Bell,
 }
 
 impl Start {
@@ -39,10 +53,15 @@ impl Start {
             // An interface has no peer: the packets' own addresses decide.
             n6_peer: config.n6_peer.unwrap_or(Outgoing::EMPTY.to),
             n3: None,
+            access: config
+                .pfcp
+                .as_ref()
+                .map_or_else(Vec::new, |pfcp| pfcp.access.clone()),
         };
         // The arenas first: their locks keep a second process off the journal too.
         let mut incarnation = Incarnation::new(clock::unix_ns().wrapping_div(1_000_000));
-        let (mut planes, mut recovered, mut allocators) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut planes, mut recovered) = (Vec::new(), Vec::new());
+        let (mut shards, mut ends) = (Vec::new(), Vec::new());
         for shard in 0..config.workers {
             let setup = ArenaSetup {
                 layout: limits.layout(),
@@ -56,8 +75,20 @@ impl Start {
             incarnation = arena.incarnation();
             planes.push(Plane::new(limits, arena, neighbours.clone()));
             recovered.push(found);
-            let secret = process_secret();
-            allocators.push(TeidAllocator::new(shard, limits.sessions, secret));
+            let allocator = TeidAllocator::new(shard, limits.sessions, process_secret());
+            let (bell, sleeper) = bell()?;
+            let (worker, orders) = WorkerHandle::pair(bell.clone());
+            shards.push(Shard {
+                allocator,
+                worker,
+                reader: ArenaReader::open(shard_path(&config.arena, shard))?,
+                sessions: 0,
+            });
+            ends.push(WorkerEnd {
+                orders,
+                sleeper,
+                bell,
+            });
         }
         let (journal, requests) = Journal::open(&config.journal)?;
         let mut association = Association::new(AssociationLimits {
@@ -72,11 +103,14 @@ impl Start {
             copies: open_copies(&association),
             association,
             places: BTreeMap::new(),
-            allocators,
+            shards,
+            ends,
             journal,
+            recovered,
         };
-        start.resume(&requests, &recovered);
-        start.journal.rewrite(&start.association)?;
+        start.resume(&requests);
+        let requests = requests_of(&start.association);
+        start.journal.rewrite(requests)?;
         Ok(start)
     }
 
@@ -88,7 +122,20 @@ impl Start {
             .collect()
     }
 
-    fn resume(&mut self, requests: &[Request], recovered: &[Recovered]) {
+    fn resume(&mut self, requests: &[Request]) {
+        let recovered = std::mem::take(&mut self.recovered);
+        self.resume_sessions(requests, &recovered);
+        self.recovered = recovered;
+    }
+
+    /// Closes what stands in the arenas without a session.
+    pub(crate) fn discard_orphans(&mut self) {
+        for (plane, recovered) in self.planes.iter_mut().zip(&self.recovered) {
+            plane.discard_orphans(recovered);
+        }
+    }
+
+    fn resume_sessions(&mut self, requests: &[Request], recovered: &[Recovered]) {
         let now_ns = clock::now_ns();
         let sessions: Vec<SessionRules> = self.association.sessions().cloned().collect();
         let standing = standing(recovered);
@@ -108,9 +155,6 @@ impl Start {
             uncertain_bytes = recovered.iter().map(|of| of.uncertain_bytes).sum::<u64>(),
             "state resumed"
         );
-        for (plane, recovered) in self.planes.iter_mut().zip(recovered) {
-            plane.discard_orphans(recovered);
-        }
         for rules in fresh {
             self.establish_again(rules, now_ns);
         }
@@ -127,16 +171,26 @@ impl Start {
         }
     }
 
-    fn claim(&mut self, place: Place) -> bool {
-        self.allocators
-            .get_mut(usize::from(place.shard))
-            .is_some_and(|allocator| allocator.claim(place.slot))
+    pub(crate) fn claim(&mut self, place: Place) -> bool {
+        let Some(shard) = self.shards.get_mut(usize::from(place.shard)) else {
+            return false;
+        };
+        let claimed = shard.allocator.claim(place.slot);
+        if claimed {
+            shard.sessions = shard.sessions.saturating_add(1);
+        }
+        claimed
     }
 
     fn release(&mut self, place: Place, now_ns: u64) {
-        if let Some(allocator) = self.allocators.get_mut(usize::from(place.shard)) {
-            allocator.release(place.slot, now_ns);
+        if let Some(shard) = self.shards.get_mut(usize::from(place.shard)) {
+            shard.release(place.slot, now_ns);
         }
+    }
+
+    /// The shards, to be given back.
+    pub(crate) fn take_shards(&mut self) -> Vec<Shard> {
+        std::mem::take(&mut self.shards)
     }
 
     fn resume_session(&mut self, rules: &SessionRules, place: Place, recovered: &[Recovered]) {
@@ -164,11 +218,7 @@ impl Start {
     }
 
     fn any_place(&mut self, now_ns: u64) -> Option<Place> {
-        let mut shards = (0_u8..).zip(&mut self.allocators);
-        shards.find_map(|(shard, allocator)| {
-            let (slot, _) = allocator.allocate(now_ns, |_| false)?;
-            Some(Place { shard, slot })
-        })
+        allocate_in(&mut self.shards, now_ns, &|_| false).map(|(place, _)| place)
     }
 
     /// A session that the worker closed before the process died is deleted: its counters stand in

@@ -5,12 +5,14 @@ use std::os::fd::AsFd as _;
 
 use crossbeam::channel::Receiver;
 use qlink_io::handover::Sleeper;
+use qlink_io::mem::MemSource;
 use qlink_io::udp::UdpPort;
 use qlink_io::wait::wait;
 use qlink_io::{Burst, IoError, Outgoing, PacketPort, PacketSink, PacketSource, clock};
-use qlink_pfcp::{Refusal, SessionUsage};
+use qlink_pfcp::Refusal;
+use qlink_wire::LinkType;
 
-use crate::control::{Command, Order};
+use crate::control::{Command, Order, Outcome};
 use crate::pipeline::{Arrival, Ingress, Ports, Side, process_burst};
 use crate::plane::Plane;
 use crate::process::{DataplaneError, IDLE};
@@ -44,6 +46,7 @@ impl<P: PacketPort> Worker<P> {
         while !stopped() {
             self.take_orders();
             let now_ns = clock::now_ns();
+            self.drain(now_ns);
             if self.turn(&mut burst, now_ns)? == 0 {
                 self.plane.sweep(now_ns);
                 self.sleep()?;
@@ -56,6 +59,32 @@ impl<P: PacketPort> Worker<P> {
         while let Ok((command, result)) = self.orders.try_recv() {
             // The control thread may have given up waiting.
             let _ = result.try_send(apply(&mut self.plane, command));
+        }
+        if !self.plane.signals.is_empty() {
+            self.plane.send_signals(&mut SharedPort(&self.n3));
+        }
+    }
+
+    /// Packets that were kept go the way of all packets once their rules let them.
+    fn drain(&mut self, now_ns: u64) {
+        while let Some(slot) = self.plane.next_drain() {
+            // As many as there are now: those that are kept again come behind them.
+            for _ in 0..self.plane.kept(slot) {
+                let mut kept = Vec::new();
+                if !self.plane.take_kept(slot, &mut kept) {
+                    break;
+                }
+                let mut packet = MemSource::new(vec![kept], LinkType::RawIp, 1);
+                let mut burst = Burst::new();
+                if packet.recv_burst(&mut burst).is_ok() {
+                    let ports = &mut shared(&self.n3, &self.n6);
+                    let ingress = Ingress {
+                        side: Side::N6,
+                        arrival: Arrival::HandedOver,
+                    };
+                    process_burst(&mut self.plane, ingress, &packet, &burst, ports, now_ns);
+                }
+            }
         }
     }
 
@@ -111,23 +140,26 @@ const fn shared<'a, P>(
 }
 
 /// Does what the control thread wants of the plane.
-pub(crate) fn apply(plane: &mut Plane, command: Command) -> Result<SessionUsage, Refusal> {
-    let done = |()| SessionUsage::default();
+pub(crate) fn apply(plane: &mut Plane, command: Command) -> Result<Outcome, Refusal> {
     match command {
         Command::Establish {
             slot,
             rules,
             copies,
-        } => plane.establish(slot, &rules, copies).map(done),
-        Command::Modify { slot, rules } => plane.modify(slot, &rules).map(done),
-        Command::Delete { slot } => Ok(plane.delete(slot)),
-        Command::AddRoute(route) => {
-            plane.others.add(&route);
-            Ok(SessionUsage::default())
+        } => plane.establish(slot, &rules, copies)?,
+        Command::Modify { slot, rules } => plane.modify(slot, &rules)?,
+        Command::Delete { slot } => return Ok(Outcome::Usage(Box::new(plane.delete(slot)))),
+        Command::AddRoute(route) => plane.others.add(&route),
+        Command::RemoveRoute(route) => plane.others.remove(&route),
+        Command::RuledEstablish { slot, setup } => plane.establish_ruled(slot, *setup, None)?,
+        Command::RuledModify { slot, change } => {
+            return plane.modify_ruled(slot, *change).map(Outcome::Reports);
         }
-        Command::RemoveRoute(route) => {
-            plane.others.remove(&route);
-            Ok(SessionUsage::default())
-        }
+        Command::RuledRecompile { slot, block } => plane.recompile_ruled(slot, *block),
+        Command::RuledDelete { slot } => return plane.delete_ruled(slot).map(Outcome::Reports),
+        Command::RuledClose { slot } => plane.close_ruled(slot),
+        Command::RuledAcknowledge { slot, reports } => plane.acknowledge_ruled(slot, &reports),
+        Command::RuledKept { slot, kept } => plane.settle_kept(slot, kept),
     }
+    Ok(Outcome::Done)
 }

@@ -65,6 +65,7 @@ impl Network {
             n6_local: Some("127.9.1.1:0".parse().unwrap()),
             n6_peer: Some(origin.local_addr().unwrap()),
             n6_tun: None,
+            pfcp: None,
             own: Vec::new(),
             control_socket: path("control"),
             arena: path("arena"),

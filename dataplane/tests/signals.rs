@@ -18,6 +18,8 @@ const LIMITS: PlaneLimits = PlaneLimits {
     sessions: 1,
     flows: 1,
     views: 1,
+
+    urrs: 0,
 };
 
 fn address(text: &str) -> SocketAddr {
@@ -30,6 +32,7 @@ fn plane() -> (Plane, u64) {
         own: Vec::new(),
         n6_peer: address("127.0.0.3:5000"),
         n3: Some(address(GATEWAY).ip()),
+        access: Vec::new(),
     };
     let arena = CounterArena::in_memory(LIMITS.layout());
     let later = qlink_io::clock::now_ns() + 60_000_000_000;

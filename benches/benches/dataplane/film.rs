@@ -153,6 +153,7 @@ impl Sponsored {
             sessions: 1024,
             flows: FLOWS,
             views: 2048,
+            urrs: 0,
         };
         let content = ContentId::new(*blake3::hash(film).as_bytes());
         let sponsor = Sponsor {

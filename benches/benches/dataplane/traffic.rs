@@ -44,6 +44,7 @@ pub(crate) fn neighbours() -> Neighbours {
         own: vec![GATEWAY.ip()],
         n6_peer: N6_PEER,
         n3: None,
+        access: Vec::new(),
     }
 }
 
@@ -69,6 +70,8 @@ fn plain_plane(sessions: u32) -> Plane {
         sessions,
         flows: FLOWS,
         views: 1,
+
+        urrs: 0,
     };
     let arena = CounterArena::in_memory(limits.layout());
     let mut plane = Plane::new(limits, arena, neighbours());

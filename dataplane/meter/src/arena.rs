@@ -136,6 +136,12 @@ worker_counters! {
     HandedOver = "handed_over";
     /// Error indications, end markers and notifications sent.
     SignalsSent = "signals_sent";
+    /// Error indications received that name a live tunnel of their sender.
+    ErrorIndications = "error_indications";
+    /// Downlink packets kept for later.
+    Buffered = "buffered_packets";
+    /// Times that something to report found no room.
+    EventsDelayed = "events_delayed";
 }
 
 #[derive(Debug)]

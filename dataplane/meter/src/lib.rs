@@ -56,7 +56,7 @@ pub use rules::{
     Action, ApplicationFilters, CompileError, CompiledPdr, IndexList, NoApplications, Out,
     PATTERNS_MAX, PDR_QERS_MAX, PDR_URRS_MAX, PacketMeta, ProofRule, QerList, RuleBlock, UrrList,
 };
-pub use session::{HotSession, SessionSlot, SessionTable};
+pub use session::{HotSession, SessionKind, SessionSlot, SessionTable, prefix_of};
 pub use teid::{TEID_REST_NS, TeidAllocator};
 pub use urr::{
     Deadlines, PENDING_MAX, PacketCount, QuotaStop, QuotaStops, RecoveredUrr, SESSION_URRS_MAX,

@@ -1,6 +1,6 @@
 //! The sessions that packets are looked up in.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use qlink_kernel::prefetch_slice;
 use qlink_pfcp::SessionRules;
@@ -37,6 +37,15 @@ impl SessionSlot {
     }
 }
 
+/// Who decides about a session's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKind {
+    /// The session itself: one subscriber address, one tunnel.
+    Direct,
+    /// The rules of a PFCP session.
+    Ruled,
+}
+
 /// What a packet needs to know of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HotSession {
@@ -52,6 +61,8 @@ pub struct HotSession {
     pub quota: Quota,
     /// Most content bytes the sponsor pays for; `None`: there is no sponsor and no flow state.
     pub sponsor_limit: Option<u64>,
+    /// Who decides about its packets.
+    pub kind: SessionKind,
 }
 
 impl HotSession {
@@ -65,6 +76,7 @@ impl HotSession {
             repeat: RepeatPolicy::ChargeUser,
         },
         sponsor_limit: None,
+        kind: SessionKind::Direct,
     };
 
     /// The hot part of `rules`, which must carry their TEID; `None` when they do not.
@@ -83,6 +95,7 @@ impl HotSession {
                     .map_or(RepeatPolicy::ChargeUser, |sponsor| sponsor.repeat),
             },
             sponsor_limit: rules.sponsor.as_ref().map(|sponsor| sponsor.limit.get()),
+            kind: SessionKind::Direct,
         })
     }
 }
@@ -210,6 +223,58 @@ impl SessionTable {
         }
     }
 
+    /// Lets rules decide about the packets of the session in a slot, or no longer.
+    pub fn set_kind(&mut self, slot: SessionSlot, kind: SessionKind) {
+        if let Some(session) = self.sessions.get_mut(slot.index()) {
+            session.kind = kind;
+        }
+    }
+
+    /// Lets a further uplink endpoint lead to a slot; `false` when it leads somewhere or there is
+    /// no room. Its owner takes it back with [`Self::forget_teid`] before the session ends.
+    #[must_use]
+    pub fn alias_teid(&mut self, teid: Teid, slot: SessionSlot) -> bool {
+        teid.get() != 0 && self.by_teid(teid).is_none() && self.foreign.insert(teid.get(), slot.0)
+    }
+
+    /// Undoes [`Self::alias_teid`].
+    pub fn forget_teid(&mut self, teid: Teid, slot: SessionSlot) {
+        if self.foreign.get(&teid.get()) == Some(slot.0) {
+            self.foreign.remove(&teid.get());
+        }
+    }
+
+    /// Lets a further address, or the first of an IPv6 prefix of 64 bits, lead to a slot, as
+    /// [`Self::alias_teid`].
+    #[must_use]
+    pub fn alias_ue(&mut self, ue: IpAddr, slot: SessionSlot) -> bool {
+        self.by_ue.get(&ue).is_none() && self.by_ue.insert(ue, slot.0)
+    }
+
+    /// Undoes [`Self::alias_ue`].
+    pub fn forget_ue(&mut self, ue: IpAddr, slot: SessionSlot) {
+        if self.by_ue.get(&ue) == Some(slot.0) {
+            self.by_ue.remove(&ue);
+        }
+    }
+
+    /// The slot whose subscriber has the prefix of 64 bits that `ue` is in.
+    #[must_use]
+    pub fn slot_of_prefix(&self, ue: Ipv6Addr) -> Option<SessionSlot> {
+        let prefix = IpAddr::V6(prefix_of(ue));
+        self.by_ue.get(&prefix).map(SessionSlot)
+    }
+
+    /// Counts a BaseStation address of the session, beside that of the session itself.
+    pub fn alias_peer(&mut self, peer: IpAddr) {
+        self.count_peer(peer, true);
+    }
+
+    /// Undoes [`Self::alias_peer`].
+    pub fn forget_peer(&mut self, peer: IpAddr) {
+        self.count_peer(peer, false);
+    }
+
     /// Whether some session's BaseStation has this address.
     #[must_use]
     pub fn is_peer(&self, address: &IpAddr) -> bool {
@@ -237,6 +302,12 @@ impl SessionTable {
     pub const fn capacity(&self) -> usize {
         self.sessions.len()
     }
+}
+
+/// The first address of the prefix of 64 bits that `address` is in.
+#[must_use]
+pub const fn prefix_of(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)
 }
 
 #[cfg(test)]

@@ -117,6 +117,12 @@ impl Association {
         self.by_teid.contains_key(&teid)
     }
 
+    /// Whether a session has this subscriber's address.
+    #[must_use]
+    pub fn is_ue_taken(&self, ue: &IpAddr) -> bool {
+        self.by_ue.contains_key(ue)
+    }
+
     /// Every session in the order of ids.
     #[must_use]
     pub fn sessions(&self) -> impl ExactSizeIterator<Item = &SessionRules> {

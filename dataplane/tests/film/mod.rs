@@ -30,6 +30,8 @@ pub(crate) const LIMITS: PlaneLimits = PlaneLimits {
     sessions: 8,
     flows: 4,
     views: 8,
+
+    urrs: 0,
 };
 
 pub(crate) fn address(text: &str) -> SocketAddr {
@@ -86,6 +88,7 @@ pub(crate) fn neighbours() -> Neighbours {
         own: vec![IpAddr::from([127, 0, 0, 1])],
         n6_peer: address(N6_PEER),
         n3: None,
+        access: Vec::new(),
     }
 }
 

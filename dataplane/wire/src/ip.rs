@@ -26,6 +26,8 @@ pub mod protocol {
     pub const ROUTING: u8 = 43;
     /// IPv6 fragment header.
     pub const FRAGMENT: u8 = 44;
+    /// Encapsulating security payload.
+    pub const ESP: u8 = 50;
     /// Authentication header.
     pub const AUTHENTICATION: u8 = 51;
     /// ICMP for IPv6.

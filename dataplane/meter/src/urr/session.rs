@@ -219,6 +219,18 @@ impl SessionUrrs {
         Ok(())
     }
 
+    /// What of a judged packet is charged was not known when it was judged: `packet.charged` bytes
+    /// are part of the running burst now, in rules that count such bytes.
+    pub fn charge(&mut self, urrs: &UrrList, packet: &PacketCount) {
+        for index in urrs.iter() {
+            if let Some(state) = self.states.get_mut(index)
+                && state.rule.volume_kind == VolumeKind::Charged
+            {
+                state.charge(packet);
+            }
+        }
+    }
+
     /// A judged packet was not accepted for transmit.
     pub fn retract(&mut self, urrs: &UrrList, packet: &PacketCount) {
         for index in urrs.iter() {

@@ -171,6 +171,19 @@ impl UrrState {
         }
     }
 
+    /// Adds the charged bytes of a packet that is part of the running burst already.
+    pub(super) const fn charge(&mut self, packet: &PacketCount) {
+        if self.rule.inactive {
+            return;
+        }
+        let running = &mut self.running;
+        let sum = match packet.direction {
+            Direction::Uplink => &mut running.uplink_bytes,
+            Direction::Downlink => &mut running.downlink_bytes,
+        };
+        *sum = sum.saturating_add(packet.charged);
+    }
+
     /// Takes a packet that was not sent out of the running burst again.
     pub(super) const fn retract(&mut self, packet: &PacketCount) {
         if !self.counts(packet) {

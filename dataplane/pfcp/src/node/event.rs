@@ -118,6 +118,13 @@ pub enum Effect {
         /// What happens to those that are kept.
         kept: Kept,
     },
+    /// The peer has these reports: the data plane forgets them.
+    Acknowledged {
+        /// Our number of the session.
+        session: Seid,
+        /// Usage rules and the numbers of their reports.
+        reports: Vec<(UrrId, u32)>,
+    },
     /// Something to count and to log.
     Note(Note),
 }

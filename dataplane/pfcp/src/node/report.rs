@@ -213,6 +213,7 @@ impl Node {
         answer: SessionReportResponse,
     ) {
         self.land(seid, Phase::Idle);
+        acknowledged(turn, seid, &batch.usage);
         if answer.cause.is_accepted() {
             self.heed(turn, seid, answer);
         } else {
@@ -299,6 +300,18 @@ impl Node {
             }
         }
     }
+}
+
+/// Reports that the peer has taken or refused for good are not sent again.
+pub(super) fn acknowledged(turn: &mut Turn<'_>, session: Seid, reports: &[UsageReport]) {
+    if reports.is_empty() {
+        return;
+    }
+    let reports = reports.iter().map(|report| (report.urr, report.sequence));
+    turn.effects.push(Effect::Acknowledged {
+        session,
+        reports: reports.collect(),
+    });
 }
 
 /// The session's own address at the peer, of the family in which the association speaks.

@@ -7,7 +7,7 @@ use super::event::{Command, Effect, Kept, Note, Query, Token};
 use super::machine::{Node, State, Turn};
 use super::receive::Origin;
 use super::record::{Record, SessionRecord};
-use super::report::Reports;
+use super::report::{Reports, acknowledged};
 use crate::cause::Cause;
 use crate::model::{
     Environment, FSeid, FailedRule, NodeId, Rejection, Resolution, Seid, SessionChange,
@@ -140,6 +140,12 @@ impl Node {
         let session = self.sessions.get(&seid)?;
         let stands = session.is_established();
         stands.then_some((&session.model, &session.owner, session.remote))
+    }
+
+    /// Seconds without a packet after which a session reports so.
+    #[must_use]
+    pub fn inactivity(&self, seid: Seid) -> Option<u32> {
+        self.sessions.get(&seid)?.inactivity_s
     }
 
     /// The number at the peer; 0 for a session that is not known.
@@ -514,11 +520,12 @@ impl Node {
             cause: CauseCode::REQUEST_ACCEPTED,
             offending: None,
             created: change.resolution.created,
-            reports,
+            reports: reports.clone(),
             failed: None,
             further_reports: (count > 0).then_some(FurtherReports::Count(count)),
         };
         self.answer(turn, &origin, remote, &answer.into());
+        acknowledged(turn, seid, &reports);
         if !further.is_empty() {
             self.usage(turn, seid, further);
         }

@@ -424,6 +424,7 @@ impl Network {
             n6_local: Some(self.addresses.n6),
             n6_peer: Some(self.addresses.origin_n6),
             n6_tun: None,
+            pfcp: None,
             own: Vec::new(),
             control_socket: self.socket("dataplane"),
             arena: self.arena(),

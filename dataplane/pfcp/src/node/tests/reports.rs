@@ -187,14 +187,14 @@ fn the_answer_to_a_report_says_how_packets_are_kept() {
     let kept = Kept::Dropped;
     let orders = Vec::new();
     let session = up;
-    assert_eq!(
-        rig.other,
-        [Effect::Buffering {
-            session,
-            orders,
-            kept
-        }]
-    );
+    let buffering = Effect::Buffering {
+        session,
+        orders,
+        kept,
+    };
+    let reports = vec![(UrrId::new(1), 0)];
+    let acknowledged = Effect::Acknowledged { session, reports };
+    assert_eq!(rig.other, [acknowledged, buffering]);
 }
 
 #[test]

@@ -1,0 +1,273 @@
+//! From the rules of a PFCP session to what a worker runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use qlink_meter::{Action, ApplicationFilters, CompileError, Out, RuleBlock};
+use qlink_pfcp::model::{
+    ApplicationId, ApplyAction, Endpoint, FailedRule, Far, Interface, OuterHeaderCreation, Pdr,
+    Rejection, SdfFilter, Seid, SessionModel,
+};
+use qlink_pfcp::wire::{CustomPfd, IeType, Pfd};
+use qlink_pfcp::{Cause, DownlinkPath, MAX_CONTENTS, Payer, SessionRules, Sponsor};
+use qlink_types::ids::{ContentId, PackageId, SessionId, Teid, ViewerKey};
+use qlink_types::package::RepeatPolicy;
+use qlink_types::units::{Bytes, PackageEpoch};
+use qlink_wire::GTPU_PORT;
+
+use super::pool::Seat;
+use crate::contents::Copy;
+use crate::ruled::RuledSetup;
+
+/// What applications are made of.
+#[derive(Debug, Default)]
+pub(crate) struct Applications {
+    filters: BTreeMap<ApplicationId, Vec<SdfFilter>>,
+    contents: BTreeMap<ApplicationId, Vec<ContentId>>,
+}
+
+impl Applications {
+    /// From the filters that a node was told.
+    pub(crate) fn new(table: &BTreeMap<ApplicationId, Vec<Pfd>>) -> Self {
+        let mut applications = Self::default();
+        for (application, pfds) in table {
+            let filters = pfds.iter().flat_map(filters_of).collect();
+            applications.filters.insert(application.clone(), filters);
+            let contents = pfds.iter().flat_map(contents_of).collect();
+            applications.contents.insert(application.clone(), contents);
+        }
+        applications
+    }
+}
+
+impl Applications {
+    /// Whether an application is made of this content.
+    pub(crate) fn names(&self, application: &ApplicationId, content: &ContentId) -> bool {
+        let contents = self.contents.get(application);
+        contents.is_some_and(|contents| contents.contains(content))
+    }
+}
+
+impl ApplicationFilters for Applications {
+    /// An application that is gone detects nothing any more.
+    fn filters(&self, application: &ApplicationId) -> Option<&[SdfFilter]> {
+        Some(self.filters.get(application).map_or(&[], Vec::as_slice))
+    }
+}
+
+/// Packet filters of a PFD; names and addresses of web pages detect nothing here.
+fn filters_of(pfd: &Pfd) -> impl Iterator<Item = SdfFilter> + '_ {
+    let flows = pfd.flow.iter().chain(&pfd.more_flows);
+    flows.map(|flow| SdfFilter {
+        rule: Some(flow.rule.clone()),
+        text: flow.text.clone(),
+        ..SdfFilter::default()
+    })
+}
+
+fn contents_of(pfd: &Pfd) -> Vec<ContentId> {
+    match &pfd.custom {
+        Some(CustomPfd::Contents(contents)) => contents.clone(),
+        Some(CustomPfd::Other(_)) | None => Vec::new(),
+    }
+}
+
+/// What is needed besides the rules.
+pub(crate) struct RuleCompiler<'a> {
+    pub(crate) applications: &'a Applications,
+    pub(crate) copies: &'a BTreeMap<ContentId, Copy>,
+}
+
+impl RuleCompiler<'_> {
+    /// Everything that a worker needs for a session.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] that names the rule which cannot be run here.
+    pub(crate) fn setup(
+        &self,
+        seid: Seid,
+        seat: &Seat,
+        model: &SessionModel,
+        inactivity_s: Option<u32>,
+    ) -> Result<RuledSetup, Rejection> {
+        let block = self.block(model)?;
+        let copies = self.copies_of(&block)?;
+        let ue = first_ue(model).ok_or_else(|| {
+            Rejection::new(Cause::ConditionalMissing).about(IeType::UE_IP_ADDRESS)
+        })?;
+        let contents: Vec<ContentId> = copies.iter().map(|(content, _)| *content).collect();
+        let sponsor = (!contents.is_empty()).then(|| Sponsor {
+            // Nobody pays by this session: its usage rules only measure what is proven.
+            package: PackageId::ZERO,
+            package_epoch: PackageEpoch::ZERO,
+            viewer: ViewerKey::ZERO,
+            contents: contents.try_into().unwrap_or_default(),
+            origins: Vec::new().try_into().unwrap_or_default(),
+            limit: Bytes::new(u64::MAX),
+            repeat: RepeatPolicy::Free,
+        });
+        let rules = SessionRules {
+            session: session_id(seid),
+            teid: Some(seat.teid),
+            ue,
+            path: path(model),
+            basestation: None,
+            sponsor,
+            payer: Payer::Operator,
+        };
+        Ok(RuledSetup {
+            seid,
+            model: model.clone(),
+            block,
+            inactivity_s,
+            rules,
+            copies,
+        })
+    }
+
+    /// The rules compiled.
+    pub(crate) fn block(&self, model: &SessionModel) -> Result<RuleBlock, Rejection> {
+        check(model)?;
+        let named = self.with_contents(model);
+        let block = RuleBlock::compile(&named, self.applications).map_err(refused)?;
+        let unsupported = block.pdrs().iter().find(|pdr| !is_supported(&pdr.action));
+        match unsupported {
+            Some(pdr) => Err(Rejection::rule(FailedRule::Far(pdr.far))),
+            None => Ok(block),
+        }
+    }
+
+    /// Applications that are contents become contents.
+    fn with_contents(&self, model: &SessionModel) -> SessionModel {
+        let mut named = model.clone();
+        for pdr in named.pdrs.values_mut() {
+            let contents = pdr
+                .pdi
+                .application
+                .as_ref()
+                .and_then(|application| self.applications.contents.get(application));
+            if let Some(contents) = contents.filter(|contents| !contents.is_empty()) {
+                pdr.pdi.contents.extend(contents.iter().copied());
+                pdr.pdi.application = None;
+            }
+        }
+        named
+    }
+
+    fn copies_of(&self, block: &RuleBlock) -> Result<Vec<(ContentId, Copy)>, Rejection> {
+        let mut contents = BTreeSet::new();
+        for rule in block.proof_rules() {
+            for content in &rule.contents {
+                if !self.copies.contains_key(content) {
+                    return Err(Rejection {
+                        cause: Cause::ContentUnknown,
+                        offending: None,
+                        failed_rule: Some(FailedRule::Pdr(rule.pdr)),
+                    });
+                }
+                contents.insert(*content);
+            }
+        }
+        if contents.len() > MAX_CONTENTS {
+            return Err(Rejection::new(Cause::NoResources));
+        }
+        let copy = |content| self.copies.get(&content).cloned().unwrap_or(Copy::Missing);
+        Ok(contents
+            .into_iter()
+            .map(|content| (content, copy(content)))
+            .collect())
+    }
+}
+
+/// What the packet path cannot do is refused, not ignored.
+fn check(model: &SessionModel) -> Result<(), Rejection> {
+    for pdr in model.pdrs.values() {
+        let Some(far) = pdr.far.and_then(|far| model.fars.get(&far)) else {
+            continue;
+        };
+        if !fits(pdr, far) {
+            return Err(Rejection::rule(FailedRule::Far(far.id)));
+        }
+    }
+    Ok(())
+}
+
+/// Uplink goes to the network as it is, downlink into a tunnel; copies for others are not made.
+fn fits(pdr: &Pdr, far: &Far) -> bool {
+    match far.action {
+        ApplyAction::Drop | ApplyAction::Buffer { .. } => true,
+        ApplyAction::Forward { duplicate: true } => false,
+        ApplyAction::Forward { duplicate: false } => {
+            let tunnel = far.forwarding.as_ref().and_then(|to| to.outer.as_ref());
+            let tunnel = matches!(tunnel, Some(OuterHeaderCreation::Gtpu { .. }));
+            match pdr.pdi.source {
+                Interface::Access => !tunnel,
+                Interface::Core | Interface::SgiLan => tunnel,
+                Interface::ControlPlane => false,
+            }
+        }
+    }
+}
+
+const fn is_supported(action: &Action) -> bool {
+    match action {
+        Action::Drop | Action::Buffer { .. } => true,
+        Action::Forward { to, .. } => matches!(to, Out::N6 | Out::Tunnel { .. }),
+    }
+}
+
+fn refused(error: CompileError) -> Rejection {
+    match error {
+        CompileError::Unresolved(pdr)
+        | CompileError::FilterUnknown(pdr)
+        | CompileError::FarUnknown(pdr)
+        | CompileError::UrrUnknown(pdr)
+        | CompileError::QerUnknown(pdr) => Rejection::rule(FailedRule::Pdr(pdr)),
+        CompileError::ApplicationUnknown(pdr) => {
+            Rejection::new(Cause::ApplicationUnknown).of(FailedRule::Pdr(pdr))
+        }
+        CompileError::FarIncomplete(far) => Rejection::rule(FailedRule::Far(far)),
+        CompileError::ListTooLong(_) | CompileError::TooLarge => Rejection::new(Cause::NoResources),
+    }
+}
+
+/// The id under which the arena names a session.
+pub(crate) fn session_id(seid: Seid) -> SessionId {
+    let mut bytes = [0; 16];
+    let (tag, number) = bytes.split_at_mut(8);
+    tag.copy_from_slice(b"pfcp\0\0\0\0");
+    number.copy_from_slice(&seid.get().to_be_bytes());
+    SessionId::new(bytes)
+}
+
+fn first_ue(model: &SessionModel) -> Option<IpAddr> {
+    model
+        .endpoints()
+        .into_iter()
+        .find_map(|endpoint| match endpoint {
+            Endpoint::Tunnel(_) => None,
+            Endpoint::UeV4(address) => Some(address.into()),
+            Endpoint::UeV6(address, _) => Some(address.into()),
+        })
+}
+
+/// The first tunnel, for those who look at the session from outside.
+fn path(model: &SessionModel) -> DownlinkPath {
+    let tunnels = model
+        .fars
+        .values()
+        .filter_map(|far| match far.forwarding.as_ref()?.outer? {
+            OuterHeaderCreation::Gtpu { teid, v4, v6 } => {
+                let address = v4.map(IpAddr::V4).or_else(|| v6.map(IpAddr::V6))?;
+                Some((address, teid))
+            }
+            OuterHeaderCreation::Udp { .. } => None,
+        });
+    let none = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), Teid::new(0));
+    let (address, downlink_teid) = tunnels.into_iter().next().unwrap_or(none);
+    DownlinkPath {
+        peer: SocketAddr::new(address, GTPU_PORT),
+        downlink_teid,
+    }
+}

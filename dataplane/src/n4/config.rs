@@ -1,0 +1,304 @@
+//! The table `pfcp` of a data plane's configuration.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use qlink_pfcp::node::{PeerPrefix, RequestPort};
+use qlink_pfcp::wire::ENTERPRISE_ID;
+use serde::{Deserialize, Serialize};
+
+/// How the PFCP endpoint is set up. Every key is one of the TOML file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PfcpConfig {
+    /// Our PFCP endpoint, port 8805 as a rule; its address is our node id.
+    pub listen: SocketAddr,
+    /// Control planes that are listened to: addresses or prefixes, for example `10.0.0.0/24`; at
+    /// least one.
+    pub peers: Vec<String>,
+    /// Path of the node's journal.
+    pub journal: PathBuf,
+    /// IPv4 addresses that we give to subscribers when we are asked to, for example
+    /// `10.60.0.0/16`, 8 to 30 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ue_v4: Option<String>,
+    /// IPv6 prefix out of which we give prefixes of 64 bits, for example `2001:db8::/48`, 32 to 63
+    /// bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ue_v6: Option<String>,
+    /// BaseStations that may send before a rule names their tunnel, at most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<IpAddr>,
+    /// Most usage reporting rules, 1 to 4194304; each takes about 1.2 KB of the arena. The arena
+    /// belongs to this bound.
+    #[serde(default = "max_urrs")]
+    pub max_urrs: u32,
+    /// Enterprise number of our own information elements. The default is the number for examples.
+    #[serde(default = "enterprise")]
+    pub enterprise: u16,
+    /// Where our requests go at a peer: `standard`, to port 8805, or `source`, to the port from
+    /// which it opened the association.
+    #[serde(default)]
+    pub requests_to: RequestsTo,
+}
+
+/// Where requests go at a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestsTo {
+    /// To the registered port.
+    #[default]
+    Standard,
+    /// To the port that the peer sends from.
+    Source,
+}
+
+impl From<RequestsTo> for RequestPort {
+    fn from(to: RequestsTo) -> Self {
+        match to {
+            RequestsTo::Standard => Self::Standard,
+            RequestsTo::Source => Self::Source,
+        }
+    }
+}
+
+const fn max_urrs() -> u32 {
+    4096
+}
+
+const fn enterprise() -> u16 {
+    ENTERPRISE_ID
+}
+
+/// Which key of the table is not usable; exit code 64 at the shell.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PfcpConfigError {
+    /// Nobody could ever speak to us.
+    #[error("pfcp.peers is empty: name the control planes that are listened to")]
+    NoPeer,
+    /// A value is not what the key takes.
+    #[error("pfcp.{key} is {value:?}, which is not {wanted}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What the key takes.
+        wanted: &'static str,
+    },
+}
+
+impl PfcpConfig {
+    /// The peers as prefixes.
+    ///
+    /// # Errors
+    ///
+    /// [`PfcpConfigError`].
+    pub fn peers(&self) -> Result<Vec<PeerPrefix>, PfcpConfigError> {
+        if self.peers.is_empty() {
+            return Err(PfcpConfigError::NoPeer);
+        }
+        self.peers.iter().map(|peer| peer_prefix(peer)).collect()
+    }
+
+    /// The addresses for subscribers.
+    ///
+    /// # Errors
+    ///
+    /// [`PfcpConfigError`].
+    pub fn pools(&self) -> Result<(Option<Ipv4Pool>, Option<Ipv6Pool>), PfcpConfigError> {
+        let v4 = self.ue_v4.as_deref().map(Ipv4Pool::parse).transpose()?;
+        let v6 = self.ue_v6.as_deref().map(Ipv6Pool::parse).transpose()?;
+        Ok((v4, v6))
+    }
+
+    /// Whether every key is usable.
+    ///
+    /// # Errors
+    ///
+    /// The first [`PfcpConfigError`].
+    pub fn validate(&self) -> Result<(), PfcpConfigError> {
+        self.peers()?;
+        self.pools()?;
+        let wrong = |key, value: String, wanted| Err(PfcpConfigError::Value { key, value, wanted });
+        if self.listen.ip().is_unspecified() {
+            return wrong("listen", self.listen.to_string(), "one endpoint's address");
+        }
+        if self.access.len() > 256 {
+            return wrong(
+                "access",
+                self.access.len().to_string(),
+                "at most 256 addresses",
+            );
+        }
+        if !(1..=1 << 22).contains(&self.max_urrs) {
+            return wrong("max_urrs", self.max_urrs.to_string(), "1 to 4194304");
+        }
+        Ok(())
+    }
+}
+
+fn peer_prefix(text: &str) -> Result<PeerPrefix, PfcpConfigError> {
+    let wrong = || PfcpConfigError::Value {
+        key: "peers",
+        value: text.to_owned(),
+        wanted: "an address or a prefix",
+    };
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let length = match length {
+        Some(length) => length.parse().ok().filter(|bits| *bits <= width),
+        None => Some(width),
+    };
+    let length = length.ok_or_else(wrong)?;
+    Ok(PeerPrefix { address, length })
+}
+
+fn prefix<A: FromStr>(text: &str) -> Option<(A, u8)> {
+    let (address, length) = text.split_once('/')?;
+    Some((address.parse().ok()?, length.parse().ok()?))
+}
+
+/// IPv4 addresses for subscribers: all of a prefix but the first and the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv4Pool {
+    first: u32,
+    count: u32,
+}
+
+impl Ipv4Pool {
+    /// From `a.b.c.d/n`, n from 8 to 30.
+    ///
+    /// # Errors
+    ///
+    /// [`PfcpConfigError::Value`].
+    pub fn parse(text: &str) -> Result<Self, PfcpConfigError> {
+        prefix::<Ipv4Addr>(text)
+            .filter(|(_, length)| (8..=30).contains(length))
+            .map(|(address, length)| {
+                let size = 1_u32 << 32_u32.saturating_sub(length.into());
+                let network = address.to_bits() & !size.saturating_sub(1);
+                Self {
+                    first: network.saturating_add(1),
+                    count: size.saturating_sub(2),
+                }
+            })
+            .ok_or_else(|| PfcpConfigError::Value {
+                key: "ue_v4",
+                value: text.to_owned(),
+                wanted: "a prefix of 8 to 30 bits",
+            })
+    }
+
+    /// How many addresses there are.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The address with this number.
+    #[must_use]
+    pub const fn address(&self, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.first.saturating_add(number))
+    }
+}
+
+/// IPv6 prefixes of 64 bits for subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6Pool {
+    first: u64,
+    count: u32,
+}
+
+impl Ipv6Pool {
+    /// From `prefix/n`, n from 32 to 63.
+    ///
+    /// # Errors
+    ///
+    /// [`PfcpConfigError::Value`].
+    pub fn parse(text: &str) -> Result<Self, PfcpConfigError> {
+        prefix::<Ipv6Addr>(text)
+            .filter(|(_, length)| (32..=63).contains(length))
+            .map(|(address, length)| {
+                let bits = 64_u32.saturating_sub(length.into());
+                let size = 1_u64 << bits;
+                let upper = u64::try_from(address.to_bits() >> 64).unwrap_or(0);
+                Self {
+                    first: upper & !size.saturating_sub(1),
+                    count: u32::try_from(size).unwrap_or(u32::MAX),
+                }
+            })
+            .ok_or_else(|| PfcpConfigError::Value {
+                key: "ue_v6",
+                value: text.to_owned(),
+                wanted: "a prefix of 32 to 63 bits",
+            })
+    }
+
+    /// How many prefixes there are.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The first address of the prefix with this number.
+    #[must_use]
+    pub fn prefix(&self, number: u32) -> Ipv6Addr {
+        let upper = self.first.saturating_add(number.into());
+        Ipv6Addr::from_bits(u128::from(upper) << 64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_leaves_the_first_and_last_address_of_its_network_out() {
+        let pool = Ipv4Pool::parse("10.60.0.7/29").unwrap();
+
+        assert_eq!(pool.count(), 6);
+        assert_eq!(pool.address(0), Ipv4Addr::new(10, 60, 0, 1));
+        assert_eq!(pool.address(5), Ipv4Addr::new(10, 60, 0, 6));
+        assert!(Ipv4Pool::parse("10.60.0.0/31").is_err());
+        assert!(Ipv4Pool::parse("10.60.0.0").is_err());
+    }
+
+    #[test]
+    fn prefixes_of_64_bits_come_out_of_a_larger_one() {
+        let pool = Ipv6Pool::parse("2001:db8::/62").unwrap();
+
+        assert_eq!(pool.count(), 4);
+        assert_eq!(
+            pool.prefix(3),
+            "2001:db8:0:3::".parse::<Ipv6Addr>().unwrap()
+        );
+        assert!(Ipv6Pool::parse("2001:db8::/64").is_err());
+    }
+
+    #[test]
+    fn peers_are_addresses_or_prefixes_and_there_is_one() {
+        let mut config = PfcpConfig {
+            listen: "127.0.0.1:8805".parse().unwrap(),
+            peers: vec!["10.0.0.0/24".to_owned(), "2001:db8::1".to_owned()],
+            journal: PathBuf::new(),
+            ue_v4: None,
+            ue_v6: None,
+            access: Vec::new(),
+            max_urrs: 1,
+            enterprise: ENTERPRISE_ID,
+            requests_to: RequestsTo::Standard,
+        };
+
+        config.validate().unwrap();
+        config.peers = vec!["10.0.0.0/33".to_owned()];
+        assert!(config.validate().is_err());
+        config.peers.clear();
+        assert_eq!(config.validate(), Err(PfcpConfigError::NoPeer));
+    }
+}

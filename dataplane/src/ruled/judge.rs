@@ -1,0 +1,296 @@
+//! The decision about one packet of a session with rules.
+
+use std::net::{IpAddr, SocketAddr};
+
+use qlink_forward::buffer::{BufferRefusal, Buffered};
+use qlink_meter::{
+    Action, BurstDelta, CompiledPdr, Direction, DropReason, Out, PacketCount, PacketMeta,
+    SessionSlot, WorkerCounter,
+};
+use qlink_pfcp::model::{Interface, Qfi};
+use qlink_types::ids::Teid;
+use qlink_wire::{PduSessionInfo, gpdu_header, gpdu_header_with_container, protocol};
+
+use super::event::{RuledEvent, RuledNews};
+use super::session::Measured;
+use crate::parse::{Inner, Transport};
+use crate::pipeline::{Head, INNER_MAX, Planned};
+use crate::plane::{NO_ENTRY, Plane};
+
+/// Where a packet of a session with rules came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RuledPacket {
+    /// Through a tunnel.
+    Uplink {
+        teid: Teid,
+        source: IpAddr,
+        qfi: Option<Qfi>,
+    },
+    /// From the network.
+    Downlink,
+}
+
+impl RuledPacket {
+    const fn direction(self) -> Direction {
+        match self {
+            Self::Uplink { .. } => Direction::Uplink,
+            Self::Downlink => Direction::Downlink,
+        }
+    }
+}
+
+impl Plane {
+    /// Plans what to send of a packet whose whole bytes are `plan.body`; `Ok(false)`: it is kept.
+    pub(crate) fn judge_ruled(
+        &mut self,
+        slot: SessionSlot,
+        from: RuledPacket,
+        inner: &Inner<'_>,
+        now_ns: u64,
+        plan: &mut Planned<'_>,
+    ) -> Result<bool, DropReason> {
+        let direction = from.direction();
+        self.check_ruled(slot, from, inner)?;
+        let Some(ruled) = self.ruled.get_mut(slot) else {
+            return Err(DropReason::TeidUnknown);
+        };
+        let pdr = ruled.block.classify(&meta(from, inner, plan.body)).copied();
+        let pdr = pdr.ok_or(DropReason::NoPdr)?;
+        ruled.last_packet_ns = now_ns;
+        let mut packet = PacketCount {
+            direction,
+            bytes: inner.ip.total_len.into(),
+            charged: 0,
+        };
+        let to = match pdr.action {
+            Action::Forward { to, .. } => to,
+            Action::Drop => {
+                ruled.urrs.dropped(&pdr.urrs, &packet);
+                self.expect(slot, &BurstDelta::default());
+                return Err(DropReason::FarDrop);
+            }
+            Action::Buffer { notify, .. } => {
+                let notify = notify.then_some(&pdr);
+                return self.keep(slot, notify, &pdr, &packet, plan.body);
+            }
+        };
+        let admitted = match ruled.urrs.judge(&pdr.urrs, &packet) {
+            Ok(()) => Some(to),
+            Err(urr) => match ruled.block.quota_action(urr) {
+                Some(Action::Forward { to, .. }) => {
+                    set_out(plan, to, &self.neighbours.n6_peer)?;
+                    return self.forward_uncounted(slot, direction, inner, now_ns, plan);
+                }
+                _ => None,
+            },
+        };
+        // What was judged has to be settled with the burst, sent or not.
+        self.expect(slot, &BurstDelta::default());
+        let to = admitted.ok_or(DropReason::UrrQuotaExhausted)?;
+        self.enforce(slot, &pdr, &packet, now_ns)?;
+        let judged = set_out(plan, to, &self.neighbours.n6_peer).and_then(|()| {
+            let direction = content_direction(direction);
+            self.judge(slot, direction, inner, now_ns, &mut plan.delta)
+        });
+        let Some(ruled) = self.ruled.get_mut(slot) else {
+            return Err(DropReason::TeidUnknown);
+        };
+        if let Err(reason) = judged {
+            ruled.urrs.retract(&pdr.urrs, &packet);
+            return Err(reason);
+        }
+        packet.charged = plan.delta.user_charged;
+        ruled.urrs.charge(&pdr.urrs, &packet);
+        plan.measured = u8::try_from(self.ruled.measured.len()).unwrap_or(NO_ENTRY);
+        let urrs = pdr.urrs;
+        self.ruled.measured.push(Measured { urrs, packet });
+        self.expect(slot, &plan.delta);
+        Ok(true)
+    }
+
+    /// Tunnel's peer, subscriber's address, and where nobody may send to.
+    fn check_ruled(
+        &self,
+        slot: SessionSlot,
+        from: RuledPacket,
+        inner: &Inner<'_>,
+    ) -> Result<(), DropReason> {
+        let RuledPacket::Uplink { source, .. } = from else {
+            return Ok(());
+        };
+        let Some(ruled) = self.ruled.get(slot) else {
+            return Err(DropReason::TeidUnknown);
+        };
+        if !ruled.places.is_peer(source) && !self.neighbours.access.contains(&source) {
+            return Err(DropReason::PeerMismatch);
+        }
+        if !ruled.places.is_ue(inner.ip.src) {
+            return Err(DropReason::SourceSpoofed);
+        }
+        self.check_destination(inner)
+    }
+
+    /// Gates and rates.
+    fn enforce(
+        &mut self,
+        slot: SessionSlot,
+        pdr: &CompiledPdr,
+        packet: &PacketCount,
+        now_ns: u64,
+    ) -> Result<(), DropReason> {
+        let Some(ruled) = self.ruled.get_mut(slot) else {
+            return Err(DropReason::TeidUnknown);
+        };
+        let judged = ruled
+            .policer
+            .judge(&pdr.qers, packet.direction, packet.bytes, now_ns);
+        if judged.is_err() {
+            ruled.urrs.enforced(&pdr.urrs, packet);
+        }
+        judged
+    }
+
+    /// A packet behind a used-up quota that another forwarding rule still lets pass.
+    fn forward_uncounted(
+        &mut self,
+        slot: SessionSlot,
+        direction: Direction,
+        inner: &Inner<'_>,
+        now_ns: u64,
+        plan: &mut Planned<'_>,
+    ) -> Result<bool, DropReason> {
+        let direction = content_direction(direction);
+        self.judge(slot, direction, inner, now_ns, &mut plan.delta)?;
+        self.expect(slot, &plan.delta);
+        Ok(true)
+    }
+
+    /// Keeps a downlink packet; uplink ones are never kept, they are dropped.
+    fn keep(
+        &mut self,
+        slot: SessionSlot,
+        notify: Option<&CompiledPdr>,
+        pdr: &CompiledPdr,
+        packet: &PacketCount,
+        body: &[u8],
+    ) -> Result<bool, DropReason> {
+        if packet.direction == Direction::Uplink {
+            return Err(DropReason::FarDrop);
+        }
+        let kept = self.ruled.buffer.push(slot.get(), &[], body);
+        let Some(ruled) = self.ruled.get_mut(slot) else {
+            return Err(DropReason::UeUnknown);
+        };
+        match kept {
+            Ok(Buffered::First { .. }) => {
+                let news = RuledNews::DownlinkData(pdr.id);
+                let seid = ruled.seid;
+                if notify.is_some() && self.ruled.tell(RuledEvent { seid, news }).is_err() {
+                    // The next packet tries again.
+                    self.ruled.buffer.reset(slot.get());
+                    self.arena.count(WorkerCounter::EventsDelayed, 1);
+                }
+            }
+            Ok(Buffered::Further { .. }) => {}
+            Err(refusal) => {
+                ruled.urrs.dropped(&pdr.urrs, packet);
+                self.expect(slot, &BurstDelta::default());
+                return Err(match refusal {
+                    BufferRefusal::TooLong => DropReason::TooLong,
+                    BufferRefusal::SessionUnknown
+                    | BufferRefusal::SessionFull
+                    | BufferRefusal::BufferFull => DropReason::BufferFull,
+                });
+            }
+        }
+        self.arena.count(WorkerCounter::Buffered, 1);
+        Ok(false)
+    }
+}
+
+const fn content_direction(direction: Direction) -> qlink_content::Direction {
+    match direction {
+        Direction::Uplink => qlink_content::Direction::Uplink,
+        Direction::Downlink => qlink_content::Direction::Downlink,
+    }
+}
+
+/// Where a planned packet goes, and what goes in front of it.
+fn set_out(plan: &mut Planned<'_>, to: Out, n6_peer: &SocketAddr) -> Result<(), DropReason> {
+    match to {
+        Out::N6 => {
+            plan.head = Head::NONE;
+            plan.to = *n6_peer;
+            Ok(())
+        }
+        Out::Tunnel {
+            teid, peer, qfi, ..
+        } => {
+            let length = u16::try_from(plan.body.len())
+                .ok()
+                .filter(|length| *length <= INNER_MAX)
+                .ok_or(DropReason::TooLong)?;
+            plan.head = match qfi {
+                None => Head::from(gpdu_header(teid.get(), length)),
+                Some(qfi) => {
+                    let container = PduSessionInfo {
+                        qfi: qfi.get(),
+                        downlink: true,
+                    };
+                    Head::from(gpdu_header_with_container(teid.get(), length, container))
+                }
+            };
+            plan.to = peer;
+            Ok(())
+        }
+        // The control thread refuses rules that need these.
+        Out::ControlPlane | Out::Udp { .. } | Out::RedirectAddress(_) | Out::RedirectUrl(_) => {
+            Err(DropReason::FarDrop)
+        }
+    }
+}
+
+/// What rules look at.
+fn meta(from: RuledPacket, inner: &Inner<'_>, bytes: &[u8]) -> PacketMeta {
+    let (src_port, dst_port) = match inner.transport {
+        Transport::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
+        Transport::Udp { src_port, dst_port } => (src_port, dst_port),
+        Transport::Other => (0, 0),
+    };
+    let (source, teid, qfi) = match from {
+        RuledPacket::Uplink { teid, qfi, .. } => (Interface::Access, Some(teid), qfi),
+        RuledPacket::Downlink => (Interface::Core, None, None),
+    };
+    let (tos, flow_label) = marks(bytes);
+    PacketMeta {
+        source,
+        teid,
+        src: inner.ip.src,
+        dst: inner.ip.dst,
+        protocol: inner.ip.protocol,
+        src_port,
+        dst_port,
+        tos,
+        flow_label,
+        spi: match inner.ip.protocol {
+            protocol::ESP => word(inner.ip.payload),
+            _ => 0,
+        },
+        qfi,
+    }
+}
+
+/// Type of service (or traffic class) and flow label of an IP packet.
+fn marks(bytes: &[u8]) -> (u8, u32) {
+    let first = word(bytes);
+    match first >> 28 {
+        4 => (first.to_be_bytes()[1], 0),
+        _ => ((first >> 20).to_le_bytes()[0], first & 0x000f_ffff),
+    }
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    bytes
+        .first_chunk::<4>()
+        .map_or(0, |octets| u32::from_be_bytes(*octets))
+}

@@ -1,0 +1,22 @@
+//! Sessions whose packets are decided about by the rules of PFCP.
+//!
+//! ```text
+//! packet -> tunnel's peer, subscriber's address -> PDR -> FAR: drop, keep, forward
+//!        -> URR: quota -> QER: gates, rates -> content proof -> plan
+//! sent   -> URR: counted in the session's own change, reports -> event to the control thread
+//! ```
+//!
+//! It deliberately knows no PFCP message: the control thread compiles rules and tells what changed.
+//!
+//! Invariant: a packet is counted by the usage rules of its detection rule exactly when it is
+//! counted for its session.
+
+mod event;
+mod judge;
+mod session;
+mod table;
+
+pub(crate) use event::{EventLine, RuledEvent, RuledNews};
+pub(crate) use judge::RuledPacket;
+pub(crate) use session::{Places, RuledSetup};
+pub(crate) use table::{RuledChange, RuledTable};

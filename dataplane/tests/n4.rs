@@ -1,0 +1,461 @@
+//! A data plane process's inside with a simulated SMF over PFCP, a BaseStation and an origin, all on
+//! loopback.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use qlink_dataplane::{DataplaneConfig, DataplaneError, run};
+use qlink_meter::ArenaSet;
+use qlink_pfcp::DataPlaneInfo;
+use qlink_pfcp::model::{
+    ApplyAction, FTeid, FarChanges, NodeId, OuterHeaderCreation, Seid, SessionChange, Time,
+    Trigger, UsageReport,
+};
+use qlink_pfcp::node::Timers;
+use qlink_pfcp::sim::{Happened, SessionPlan, Smf, SmfConfig};
+use qlink_pfcp::wire::{ENTERPRISE_ID, ModificationFlags, SessionModificationRequest};
+use qlink_types::ids::Teid;
+use qlink_wire::build::udp_packet;
+use qlink_wire::{gpdu_header, message_type, parse_gtpu};
+
+const WITHIN: Duration = Duration::from_secs(5);
+const SERVER: &str = "192.0.2.9:53";
+const UE: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 9);
+const GNB_TEID: Teid = Teid::new(0x77);
+
+/// A network of its own addresses: 127.9.`net`.x.
+struct Network {
+    folder: tempfile::TempDir,
+    config: DataplaneConfig,
+    gnb: UdpSocket,
+    origin: UdpSocket,
+    smf_socket: UdpSocket,
+    smf: Smf,
+    heard: VecDeque<Happened>,
+    started: Instant,
+}
+
+struct Running {
+    info: DataPlaneInfo,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(), DataplaneError>>,
+}
+
+impl Network {
+    fn new(net: u8) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |host: u8| IpAddr::from([127, 9, net, host]);
+        let socket = |host, port| {
+            let socket = UdpSocket::bind((at(host), port)).unwrap();
+            socket.set_read_timeout(Some(WITHIN)).unwrap();
+            socket
+        };
+        let (gnb, origin, smf_socket) = (socket(2, 2152), socket(3, 0), socket(4, 0));
+        let path = |name: &str| folder.path().join(name);
+        let config = serde_json::json!({
+            "n3": SocketAddr::new(at(1), 2152),
+            "n6_local": SocketAddr::new(at(1), 0),
+            "n6_peer": origin.local_addr().unwrap(),
+            "control_socket": path("control"), "arena": path("arena"), "journal": path("journal"),
+            "max_sessions": 8, "max_flows": 4, "max_views": 8, "max_contents": 2,
+            "pfcp": {
+                "listen": SocketAddr::new(at(1), 8805), "peers": ["127.0.0.0/8"],
+                "journal": path("node"), "ue_v4": "10.60.0.0/24", "max_urrs": 64,
+                "requests_to": "source",
+            },
+        });
+        let smf = Smf::new(SmfConfig {
+            node: NodeId::V4(Ipv4Addr::new(127, 9, net, 4)),
+            address: at(4),
+            recovery: Time::new(1_700_000_000),
+            peer: SocketAddr::new(at(1), 8805),
+            timers: Timers::default(),
+            enterprise: ENTERPRISE_ID,
+        });
+        Self {
+            folder,
+            config: serde_json::from_value(config).unwrap(),
+            gnb,
+            origin,
+            smf_socket,
+            smf,
+            heard: VecDeque::new(),
+            started: Instant::now(),
+        }
+    }
+
+    fn start(&self) -> Running {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ready, started) = channel();
+        let thread = std::thread::spawn({
+            let (config, stop) = (self.config.clone(), Arc::clone(&stop));
+            move || run(&config, |info| ready.send(info.clone()).unwrap(), &stop)
+        });
+        let Ok(info) = started.recv_timeout(WITHIN) else {
+            panic!("not started: {:?}", thread.join());
+        };
+        Running { info, stop, thread }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn flush(&mut self) {
+        for datagram in self.smf.take_datagrams() {
+            let peer = self.config.pfcp.as_ref().unwrap().listen;
+            self.smf_socket.send_to(&datagram, peer).unwrap();
+        }
+    }
+
+    /// Exchanges PFCP until something happens that `wanted` takes.
+    fn until<T>(&mut self, mut wanted: impl FnMut(&Happened) -> Option<T>) -> T {
+        let deadline = Instant::now() + WITHIN;
+        let mut buffer = [0; 65_536];
+        loop {
+            self.flush();
+            while let Some(happened) = self.heard.pop_front() {
+                if let Some(found) = wanted(&happened) {
+                    return found;
+                }
+            }
+            assert!(Instant::now() < deadline, "nothing happened");
+            let length = self.smf_socket.recv(&mut buffer).unwrap();
+            let now = self.now();
+            let bytes = buffer.get(..length).unwrap();
+            self.heard.extend(self.smf.datagram(now, bytes));
+        }
+    }
+
+    fn associate(&mut self) {
+        let now = self.now();
+        self.smf.associate(now);
+        self.until(|happened| matches!(happened, Happened::Associated { .. }).then_some(()));
+    }
+
+    fn plan(&self) -> SessionPlan {
+        let IpAddr::V4(gnb) = self.gnb.local_addr().unwrap().ip() else {
+            panic!("an IPv4 BaseStation");
+        };
+        SessionPlan {
+            ue: Some(UE),
+            gnb,
+            gnb_teid: GNB_TEID,
+            threshold: None,
+            quota: None,
+            mbr: None,
+            qfi: None,
+            contents: Vec::new(),
+        }
+    }
+
+    /// Opens a session; its number at the SMF and the uplink endpoint.
+    fn establish(&mut self, plan: &SessionPlan) -> (Seid, FTeid) {
+        let now = self.now();
+        self.smf.establish(now, plan.rules());
+        self.until(|happened| match happened {
+            Happened::Established {
+                session, created, ..
+            } => {
+                let fteid = created.iter().find_map(|pdr| pdr.local_fteid);
+                Some((*session, fteid.unwrap()))
+            }
+            Happened::Refused { .. } => panic!("{happened:?}"),
+            _ => None,
+        })
+    }
+
+    fn delete(&mut self, session: Seid) -> Vec<UsageReport> {
+        let now = self.now();
+        self.smf.delete(now, session);
+        self.until(|happened| match happened {
+            Happened::Deleted { reports, .. } => Some(reports.clone()),
+            _ => None,
+        })
+    }
+
+    fn modify(&mut self, session: Seid, change: SessionChange) {
+        let now = self.now();
+        let request = SessionModificationRequest {
+            cp: None,
+            change,
+            flags: ModificationFlags::default(),
+            query: Vec::new(),
+            inactivity_timer: None,
+            query_reference: None,
+        };
+        self.smf.modify(now, session, request);
+        self.until(|happened| match happened {
+            Happened::Modified { .. } => Some(()),
+            Happened::Refused { .. } => panic!("{happened:?}"),
+            _ => None,
+        });
+    }
+
+    fn send_up(&self, running: &Running, teid: Teid, payload: usize) -> Vec<u8> {
+        let inner = datagram((UE, 40_000).into(), SERVER.parse().unwrap(), payload);
+        let length = u16::try_from(inner.len()).unwrap();
+        let mut message = gpdu_header(teid.get(), length).to_vec();
+        message.extend(&inner);
+        self.gnb.send_to(&message, running.info.n3).unwrap();
+        inner
+    }
+
+    fn uplink(&self, running: &Running, teid: Teid, payload: usize) {
+        let inner = self.send_up(running, teid, payload);
+        assert_eq!(receive(&self.origin), inner);
+    }
+
+    fn send_down(&self, running: &Running, payload: usize) -> Vec<u8> {
+        let inner = datagram(SERVER.parse().unwrap(), (UE, 40_000).into(), payload);
+        self.origin.send_to(&inner, running.info.n6).unwrap();
+        inner
+    }
+
+    fn downlink(&self, running: &Running, payload: usize) {
+        let inner = self.send_down(running, payload);
+        let message = receive(&self.gnb);
+        let gtpu = parse_gtpu(&message).unwrap();
+        assert_eq!((gtpu.teid, gtpu.payload), (GNB_TEID.get(), &*inner));
+    }
+
+    fn drops(&self, reason: &str) -> u64 {
+        let drops = ArenaSet::open(&self.config.arena).unwrap().drops();
+        drops.get(reason).copied().unwrap_or(0)
+    }
+
+    /// Waits until a packet was dropped for `reason`.
+    fn until_dropped(&self, reason: &str) {
+        let deadline = Instant::now() + WITHIN;
+        while self.drops(reason) == 0 {
+            assert!(Instant::now() < deadline, "no drop for {reason}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Running {
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap().unwrap();
+    }
+}
+
+fn datagram(from: SocketAddr, to: SocketAddr, payload: usize) -> Vec<u8> {
+    udp_packet(from, to, &vec![1; payload]).unwrap()
+}
+
+fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut buffer = [0; 2048];
+    let length = socket.recv(&mut buffer).unwrap();
+    buffer.get(..length).unwrap().to_vec()
+}
+
+fn volume(reports: &[UsageReport]) -> (u64, u64) {
+    reports.iter().fold((0, 0), |(up, down), report| {
+        let volume = report.volume.unwrap();
+        (up + volume.uplink, down + volume.downlink)
+    })
+}
+
+#[test]
+fn a_session_of_an_smf_carries_packets_both_ways_and_reports_their_bytes_at_its_end() {
+    let mut network = Network::new(10);
+    let running = network.start();
+    network.associate();
+
+    let (session, fteid) = network.establish(&network.plan());
+    assert_eq!(
+        Some(IpAddr::from(fteid.v4.unwrap())),
+        Some(running.info.n3.ip())
+    );
+    network.uplink(&running, fteid.teid, 100);
+    network.downlink(&running, 200);
+    let reports = network.delete(session);
+
+    assert_eq!(volume(&reports), (128, 228));
+    assert!(
+        reports
+            .iter()
+            .all(|report| report.triggers.has(Trigger::Termination))
+    );
+    network.send_up(&running, fteid.teid, 10);
+    network.until_dropped("teid_unknown");
+    running.stop();
+}
+
+#[test]
+fn a_threshold_is_reported_when_it_is_reached_and_a_quota_stops_without_a_byte_too_many() {
+    let mut network = Network::new(11);
+    let running = network.start();
+    network.associate();
+    let plan = SessionPlan {
+        threshold: Some(300),
+        quota: Some(500),
+        ..network.plan()
+    };
+    let (session, fteid) = network.establish(&plan);
+
+    for _ in 0..3 {
+        network.uplink(&running, fteid.teid, 100);
+    }
+    let report = network.until(|happened| match happened {
+        Happened::Reported { report, .. } => report.reports.first().cloned(),
+        _ => None,
+    });
+    assert!(report.triggers.has(Trigger::VolumeThreshold), "{report:?}");
+    assert_eq!(report.volume.unwrap().uplink, 384);
+    // 384 + 128 would pass 500.
+    network.send_up(&running, fteid.teid, 100);
+    network.until_dropped("urr_quota_exhausted");
+    let reports = network.delete(session);
+
+    assert_eq!(volume(&reports), (0, 0), "{reports:?}");
+    running.stop();
+}
+
+#[test]
+fn a_session_and_what_it_counted_outlive_the_process() {
+    let mut network = Network::new(12);
+    let running = network.start();
+    network.associate();
+    let (session, fteid) = network.establish(&network.plan());
+    network.uplink(&running, fteid.teid, 100);
+    running.stop();
+
+    let running = network.start();
+    network.uplink(&running, fteid.teid, 100);
+    network.downlink(&running, 100);
+    let reports = network.delete(session);
+
+    assert_eq!(volume(&reports), (256, 128));
+    running.stop();
+}
+
+#[test]
+fn packets_wait_while_the_subscriber_is_away_and_go_to_the_new_tunnel_in_order() {
+    let mut network = Network::new(13);
+    let running = network.start();
+    network.associate();
+    let (session, _) = network.establish(&network.plan());
+    let [_, down] = SessionPlan::FARS;
+    let far = |changes: FarChanges| SessionChange {
+        update_fars: vec![FarChanges {
+            id: down,
+            ..changes
+        }],
+        ..SessionChange::default()
+    };
+
+    network.modify(
+        session,
+        far(FarChanges {
+            action: Some(ApplyAction::Buffer { notify: true }),
+            ..FarChanges::default()
+        }),
+    );
+    let first = network.send_down(&running, 10);
+    let told = network.until(|happened| match happened {
+        Happened::Reported { report, .. } => report.downlink_data.clone(),
+        _ => None,
+    });
+    assert_eq!(told.pdrs, [SessionPlan::PDRS[1]]);
+    let second = network.send_down(&running, 20);
+    let counters = || {
+        ArenaSet::open(&network.config.arena)
+            .unwrap()
+            .totals()
+            .worker
+    };
+    let deadline = Instant::now() + WITHIN;
+    while counters().get("buffered_packets") != Some(&2) {
+        assert!(Instant::now() < deadline, "{:?}", counters());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let moved = OuterHeaderCreation::Gtpu {
+        teid: Teid::new(0x99),
+        v4: Some(network.plan().gnb),
+        v6: None,
+    };
+    network.modify(
+        session,
+        far(FarChanges {
+            action: Some(ApplyAction::Forward { duplicate: false }),
+            outer: Some(moved),
+            send_end_marker: true,
+            ..FarChanges::default()
+        }),
+    );
+
+    let marker = receive(&network.gnb);
+    let marker = parse_gtpu(&marker).unwrap();
+    assert_eq!(
+        (marker.message_type, marker.teid),
+        (message_type::END_MARKER, GNB_TEID.get())
+    );
+    for expected in [first, second] {
+        let message = receive(&network.gnb);
+        let gtpu = parse_gtpu(&message).unwrap();
+        assert_eq!((gtpu.teid, gtpu.payload), (0x99, &*expected));
+    }
+    assert_eq!(volume(&network.delete(session)), (0, 38 + 48));
+    running.stop();
+}
+
+#[test]
+fn an_error_indication_of_the_tunnels_peer_reaches_the_smf_and_one_of_a_stranger_does_not() {
+    let mut network = Network::new(14);
+    let running = network.start();
+    network.associate();
+    network.establish(&network.plan());
+    let IpAddr::V4(own) = running.info.n3.ip() else {
+        panic!("an IPv4 endpoint");
+    };
+    let indication = qlink_wire::error_indication(GNB_TEID.get(), own.into());
+
+    let stranger = UdpSocket::bind((IpAddr::from([127, 9, 14, 9]), 0)).unwrap();
+    stranger.send_to(&indication, running.info.n3).unwrap();
+    network.until_dropped("gtpu_signalling");
+    network.gnb.send_to(&indication, running.info.n3).unwrap();
+    let endpoints = network.until(|happened| match happened {
+        Happened::Reported { report, .. } => Some(report.error_indication.clone()),
+        _ => None,
+    });
+
+    assert_eq!(
+        endpoints.first().map(|endpoint| endpoint.teid),
+        Some(GNB_TEID)
+    );
+    running.stop();
+}
+
+#[test]
+fn subscribers_cannot_borrow_addresses_and_strangers_cannot_use_tunnels() {
+    let mut network = Network::new(15);
+    let running = network.start();
+    network.associate();
+    let (_, fteid) = network.establish(&network.plan());
+    let forged = datagram("10.60.0.8:1".parse().unwrap(), SERVER.parse().unwrap(), 5);
+    let mut message = gpdu_header(fteid.teid.get(), 33).to_vec();
+    message.extend(&forged);
+
+    network.gnb.send_to(&message, running.info.n3).unwrap();
+    network.until_dropped("source_spoofed");
+    let inner = datagram((UE, 1).into(), SERVER.parse().unwrap(), 5);
+    let mut message = gpdu_header(fteid.teid.get(), 33).to_vec();
+    message.extend(&inner);
+    let stranger = UdpSocket::bind((IpAddr::from([127, 9, 15, 9]), 0)).unwrap();
+    stranger.send_to(&message, running.info.n3).unwrap();
+    network.until_dropped("peer_mismatch");
+
+    let totals = ArenaSet::open(&network.config.arena).unwrap().totals();
+    assert_eq!(totals.network_bytes, 0);
+    assert!(network.folder.path().exists());
+    running.stop();
+}
