@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use qlink_io::tun::TunConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::export::IpfixConfig;
 use crate::n4::{PfcpConfig, PfcpConfigError};
 use crate::plane::PlaneLimits;
 use crate::shard::WORKERS_MAX;
@@ -57,6 +58,9 @@ pub struct DataplaneConfig {
     /// PFCP, so that a mobile core's control plane states sessions; a table of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pfcp: Option<PfcpConfig>,
+    /// Export of counters as IPFIX; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipfix: Option<IpfixConfig>,
 }
 
 const fn default_workers() -> u8 {
@@ -128,6 +132,12 @@ pub enum ConfigError {
         /// Its value.
         value: SocketAddr,
     },
+    /// An enterprise number under which we may not define elements.
+    #[error("ipfix.pen is {value}, which is no enterprise number of ours")]
+    Enterprise {
+        /// Its value.
+        value: u32,
+    },
 }
 
 impl DataplaneConfig {
@@ -189,6 +199,9 @@ impl DataplaneConfig {
             }
             None => 0,
         };
+        if let Some(ipfix) = &self.ipfix {
+            ipfix.validate()?;
+        }
         Ok(PlaneLimits {
             sessions: self.max_sessions.div_ceil(workers),
             flows: self.max_flows.div_ceil(workers),

@@ -13,7 +13,7 @@ use qlink_pfcp::model::{Endpoint, UrrId, UsageReport};
 use qlink_pfcp::node::Kept;
 use qlink_pfcp::{
     Answer, Association, Cause, ContentBinding, DataPlaneInfo, Novelty, Refusal, Request,
-    SessionRules, SessionUsage, TunnelAddress,
+    SessionCharges, SessionRules, SessionUsage, TunnelAddress,
 };
 use qlink_types::ids::{ContentId, SessionId, Teid};
 
@@ -22,6 +22,7 @@ use crate::journal::{Journal, requests_of};
 use crate::n4::N4;
 use crate::ruled::{RuledChange, RuledSetup};
 use crate::shard::{Place, Route};
+use crate::trace::{Tap, Traces};
 
 /// How long the worker may take to apply a command (chosen: it does so between two bursts).
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,6 +75,13 @@ pub(crate) enum Command {
         slot: SessionSlot,
         kept: Kept,
     },
+    Trace {
+        tap: Tap,
+    },
+    Charges {
+        slot: SessionSlot,
+        into: Sender<Option<SessionCharges>>,
+    },
     /// Another worker has this session.
     AddRoute(Route),
     /// Another worker no longer has this session.
@@ -108,7 +116,7 @@ impl WorkerHandle {
         (Self { orders, bell }, received)
     }
 
-    fn run(&self, command: Command) -> Result<Outcome, Refusal> {
+    pub(crate) fn run(&self, command: Command) -> Result<Outcome, Refusal> {
         let (result, answer) = bounded(1);
         self.orders
             .send_timeout((command, result), WORKER_TIMEOUT)
@@ -185,6 +193,7 @@ pub(crate) struct Control {
     pub(crate) info: DataPlaneInfo,
     /// The PFCP endpoint, where there is one.
     pub(crate) n4: Option<Box<N4>>,
+    pub(crate) traces: Traces,
 }
 
 impl Control {
@@ -210,6 +219,9 @@ impl Control {
                 self.modify(session, &Request::Modify { session, changes })
             }
             Request::Delete { session } => self.delete(session, now_ns),
+            Request::Trace { order } => self.trace(&order),
+            Request::TraceProgress { session } => self.trace_progress(session),
+            Request::Charges { session } => self.charges(session),
         };
         result.unwrap_or_else(|refusal| Answer::Refused { refusal })
     }
@@ -413,6 +425,7 @@ impl Control {
         if let Some(rules) = self.association.session(&session) {
             self.announce(place, rules, Command::RemoveRoute);
         }
+        self.traces.stop(&session);
         self.association.apply(&request);
         self.places.remove(&session);
         self.release(place, now_ns);
@@ -429,7 +442,7 @@ impl Control {
         })
     }
 
-    fn place(&self, session: SessionId) -> Result<Place, Refusal> {
+    pub(crate) fn place(&self, session: SessionId) -> Result<Place, Refusal> {
         self.places
             .get(&session)
             .copied()

@@ -11,6 +11,7 @@ use qlink_types::units::{Bytes, Incarnation, PackageEpoch};
 
 use super::*;
 use crate::plane::{Neighbours, Plane, PlaneLimits};
+use crate::trace::Traces;
 use crate::worker::apply;
 
 const LIMITS: PlaneLimits = PlaneLimits {
@@ -61,6 +62,7 @@ fn control(folder: &std::path::Path) -> Control {
             sessions: 0,
         }],
         journal: Journal::open(&folder.join("journal")).unwrap().0,
+        traces: Traces::new("127.0.0.1:2152".parse().unwrap()),
         info: DataPlaneInfo {
             incarnation: Incarnation::new(1),
             n3: "127.0.0.1:2152".parse().unwrap(),

@@ -12,9 +12,13 @@
 //! leaves is enough to continue after a kill without counting a byte twice.
 #![forbid(unsafe_code)]
 
+mod charges;
 mod config;
 pub mod contents;
 mod control;
+pub mod doctor;
+pub mod explain;
+pub mod export;
 mod journal;
 mod metrics;
 mod n4;
@@ -29,6 +33,8 @@ mod serve;
 mod shard;
 mod signal;
 mod start;
+pub mod top;
+mod trace;
 mod worker;
 
 pub use config::{ConfigError, DataplaneConfig, N6};

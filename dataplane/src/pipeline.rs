@@ -136,7 +136,7 @@ impl Head {
     };
 
     #[inline]
-    fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len.into()).unwrap_or_default()
     }
 }
@@ -168,7 +168,7 @@ pub(crate) struct Planned<'a> {
     pub(crate) to: SocketAddr,
     slot: SessionSlot,
     pub(crate) delta: BurstDelta,
-    accepted: bool,
+    pub(crate) accepted: bool,
 }
 
 impl Planned<'_> {
@@ -218,7 +218,9 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
         *slot = plane.find(packet);
     }
     let mut count = 0;
-    for ((slot, packet), descriptor) in slots.iter().zip(&parsed).zip(burst) {
+    let traced = plane.tracer.is_on();
+    let found = slots.iter().zip(&parsed).zip(burst).enumerate();
+    for (number, ((slot, packet), descriptor)) in found {
         if slot.is_none() && arrival == Arrival::Port {
             match plane.hand_over(packet, descriptor, source.frame(descriptor)) {
                 Handed::Over => continue,
@@ -233,9 +235,19 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
             break;
         };
         match plane.judge_parsed(*slot, packet, now_ns, plan) {
-            Ok(true) => count = count.saturating_add(1),
+            Ok(true) => {
+                if traced {
+                    plane.tracer.planned(number, count);
+                }
+                count = count.saturating_add(1);
+            }
             Ok(false) => {}
-            Err(reason) => plane.refuse(reason, packet, now_ns),
+            Err(reason) => {
+                if traced {
+                    plane.tracer.dropped(number, reason);
+                }
+                plane.refuse(reason, packet, now_ns);
+            }
         }
     }
     let planned = planned.get_mut(..count).unwrap_or_default();
@@ -245,6 +257,10 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
         Side::N6 => plane.send(&mut ports.n3, planned),
     }
     plane.count(planned, burst.len(), now_ns);
+    if traced {
+        let received = (source, burst);
+        plane.tracer.copy(side, received, &slots, planned, now_ns);
+    }
     if side == Side::N3 {
         plane.heed_signals(&parsed, now_ns);
     }

@@ -12,11 +12,13 @@ use qlink_pfcp::{Cause, ContentUsage, Refusal, SessionRules, SessionUsage};
 use qlink_types::ids::ContentId;
 use qlink_types::units::Bytes;
 
+use crate::charges::Charges;
 use crate::contents::{Copy, SessionContents};
 use crate::prove::{Trial, class_words, write_view};
 use crate::ruled::RuledTable;
 use crate::shard::Others;
 use crate::signal::{HOLD_NS, Signals};
+use crate::trace::Tracer;
 
 /// Flows looked at for idleness per burst.
 const SWEEP: usize = 8;
@@ -130,6 +132,9 @@ pub struct Plane {
     /// Whether there may be sessions with rules.
     pub(crate) has_rules: bool,
     pub(crate) trial: Trial,
+    pub(crate) tracer: Tracer,
+    /// Why sponsored sessions were charged, by slot.
+    pub(crate) charges: Box<[Option<Box<Charges>>]>,
     /// For each session its entry in `entries` during a burst, or [`NO_ENTRY`].
     pub(crate) marks: Box<[u8]>,
     /// What the running burst adds, by session.
@@ -163,6 +168,8 @@ impl Plane {
             has_rules: limits.urrs > 0,
             signals: Signals::new(clock::now_ns().saturating_add(HOLD_NS)),
             trial: Trial::new(),
+            tracer: Tracer::new(),
+            charges: (0..sessions).map(|_| None).collect(),
             marks: vec![NO_ENTRY; sessions].into_boxed_slice(),
             entries: Vec::with_capacity(INFLIGHT_MAX),
             view_owners: vec![None; limits.views as usize].into_boxed_slice(),
@@ -205,6 +212,7 @@ impl Plane {
         let Some(sponsor) = &rules.sponsor else {
             return Ok(());
         };
+        self.count_charges(slot, rules.session, 0);
         let limit = View::new(sponsor.limit, LimitReason::PackageExhausted);
         for ((position, place), (content, _)) in (0_u16..).zip(&places).zip(&copies) {
             let identity = ViewIdentity {
@@ -252,6 +260,8 @@ impl Plane {
         let Some(sponsor) = &rules.sponsor else {
             return Ok(());
         };
+        let before = self.arena.usage(slot).user_charged;
+        self.count_charges(slot, rules.session, before);
         let fresh = View::new(sponsor.limit, LimitReason::PackageExhausted);
         let width = copies.len();
         let mut session = Sponsored {
@@ -377,6 +387,7 @@ impl Plane {
     pub fn delete(&mut self, slot: SessionSlot) -> SessionUsage {
         self.close_flows_of(slot);
         let usage = self.usage(slot);
+        self.tracer.forget(slot);
         self.sessions.remove(slot);
         if let Some(session) = self.sponsored.get_mut(slot.index()) {
             *session = None;

@@ -13,7 +13,7 @@ use qlink_io::seqpacket::{SeqError, SeqListener};
 use qlink_io::tun::{TunConfig, TunError, TunPort};
 use qlink_io::udp::{Offload, Steering, UdpOptions, UdpPort};
 use qlink_io::{IoError, PacketPort};
-use qlink_meter::{ReaderError, SetupError, process_secret};
+use qlink_meter::{ArenaReader, ReaderError, SetupError, process_secret, shard_path};
 use qlink_pfcp::DataPlaneInfo;
 use qlink_pfcp::node::RestoreError;
 use qlink_types::codec::{DecodeError, Text};
@@ -21,12 +21,14 @@ use qlink_wire::LinkType;
 
 use crate::config::{ConfigError, DataplaneConfig, N6};
 use crate::control::Control;
+use crate::export::{Exporter, IpfixConfig};
 use crate::journal::JournalError;
 use crate::n4::{N4, N4Start, restore};
 use crate::ruled::EventLine;
 use crate::serve::serve;
 use crate::shard::connect;
 use crate::start::Start;
+use crate::trace::Traces;
 use crate::worker::Worker;
 
 /// How long a thread sleeps when nothing happens (chosen: a stop is seen this late at most).
@@ -179,6 +181,7 @@ fn run_on<P: PacketPort + Send>(
     let listener = SeqListener::bind(&config.control_socket)?;
     let (bell, sleeper) = bell()?;
     let (mut control, workers) = assemble(config, start, origins, &bell)?;
+    let exporters = exporters(config)?;
     let stop = AtomicBool::new(false);
     let stopped = || stop.load(Ordering::Relaxed) || shutdown.load(Ordering::Relaxed);
     // Workers go on until the control thread, which may wait for one of them, has ended.
@@ -193,6 +196,11 @@ fn run_on<P: PacketPort + Send>(
                 stop.store(true, Ordering::Relaxed);
                 result
             }));
+        }
+        for exporter in exporters {
+            std::thread::Builder::new()
+                .name("qlink-ipfix".into())
+                .spawn_scoped(scope, || exporter.run(&stopped))?;
         }
         ready(&control.info);
         let mut result = serve(&listener, &sleeper, &mut control, &stopped);
@@ -270,10 +278,28 @@ fn assemble<P>(
         copies: start.copies,
         shards: start.shards,
         journal: start.journal,
+        traces: Traces::new(info.n3),
         info,
         n4,
     };
     Ok((control, workers))
+}
+
+/// An exporter for each worker, where a collector is configured: each is an observation domain.
+fn exporters(config: &DataplaneConfig) -> Result<Vec<Exporter>, DataplaneError> {
+    let Some(ipfix) = config.ipfix else {
+        return Ok(Vec::new());
+    };
+    let exporter = |shard: u8| {
+        let reader = ArenaReader::open(shard_path(&config.arena, shard))?;
+        let domain = ipfix.observation_domain;
+        let of_worker = IpfixConfig {
+            observation_domain: domain.saturating_add(shard.into()),
+            ..ipfix
+        };
+        Ok(Exporter::new(of_worker, reader)?)
+    };
+    (0..config.workers).map(exporter).collect()
 }
 
 /// The PFCP node with its sessions in the workers, where one is configured.

@@ -370,6 +370,7 @@ impl Plane {
         }
         let step = Step::new(usage, &deltas, quota, used);
         self.commit(flow, packet.slot, packet.direction, step.usage);
+        self.charged(packet.slot, &deltas);
         Ok(step.deferred)
     }
 
@@ -452,6 +453,7 @@ impl Plane {
         let usage = self.arena.usage(slot);
         let step = Step::new(usage, &deltas, quota, usage.personal);
         self.commit(flow, slot, Direction::Downlink, step.usage);
+        self.charged(slot, &deltas);
     }
 }
 

@@ -149,6 +149,11 @@ pub(crate) fn apply(plane: &mut Plane, command: Command) -> Result<Outcome, Refu
         } => plane.establish(slot, &rules, copies)?,
         Command::Modify { slot, rules } => plane.modify(slot, &rules)?,
         Command::Delete { slot } => return Ok(Outcome::Usage(Box::new(plane.delete(slot)))),
+        Command::Charges { slot, into } => {
+            // The control thread may have given up waiting.
+            let _ = into.try_send(plane.charges(slot));
+        }
+        Command::Trace { tap } => plane.trace(tap)?,
         Command::AddRoute(route) => plane.others.add(&route),
         Command::RemoveRoute(route) => plane.others.remove(&route),
         Command::RuledEstablish { slot, setup } => plane.establish_ruled(slot, *setup, None)?,

@@ -75,6 +75,7 @@ impl Network {
             max_flows: 4,
             max_views: 4,
             max_contents: 2,
+            ipfix: None,
         };
         Self {
             folder,

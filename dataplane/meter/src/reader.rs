@@ -1,5 +1,7 @@
 //! The readers' side of the counters: other processes, while the writer works.
 
+mod detail;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -21,6 +23,8 @@ use crate::session::SessionSlot;
 use crate::urr::RecoveredUrr;
 use crate::urr_rows;
 use crate::usage::Usage;
+
+pub use detail::{FlowSnapshot, ViewSnapshot};
 
 /// Why counters cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -61,7 +61,12 @@ impl Association {
     /// A [`Refusal`] with the cause; nothing has changed.
     pub fn check(&self, request: &Request) -> Result<Novelty, Refusal> {
         match request {
-            Request::Hello | Request::List { .. } => Ok(Novelty::Repeated),
+            // No part of the session model: nothing stands after them that did not before.
+            Request::Hello
+            | Request::List { .. }
+            | Request::Trace { .. }
+            | Request::TraceProgress { .. }
+            | Request::Charges { .. } => Ok(Novelty::Repeated),
             Request::BindContent { binding } => self.check_bind(binding),
             Request::UnbindContent { content } => self.check_unbind(content),
             Request::Establish { rules } => self.check_establish(rules),
@@ -84,7 +89,11 @@ impl Association {
     /// carry its TEID by now. A request that does not fit changes nothing.
     pub fn apply(&mut self, request: &Request) {
         match request {
-            Request::Hello | Request::List { .. } => {}
+            Request::Hello
+            | Request::List { .. }
+            | Request::Trace { .. }
+            | Request::TraceProgress { .. }
+            | Request::Charges { .. } => {}
             Request::BindContent { binding } => {
                 self.contents.insert(binding.content, binding.clone());
             }

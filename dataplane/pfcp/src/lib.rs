@@ -22,6 +22,7 @@
 mod address;
 mod association;
 mod cause;
+mod charges;
 mod message;
 pub mod model;
 pub mod node;
@@ -29,11 +30,13 @@ mod rules;
 pub mod sim;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod trace;
 mod usage;
 pub mod wire;
 
 pub use association::{Association, AssociationLimits, Novelty};
 pub use cause::{Cause, Refusal};
+pub use charges::{ChargeRow, MAX_CHARGE_REASONS, MAX_REASON_BYTES, SessionCharges};
 pub use message::{
     Answer, ContentBinding, DataPlaneInfo, MAX_MESSAGE_BYTES, MAX_SESSIONS_PER_PAGE, MessageError,
     Request, TunnelAddress, VERSION, decode_answer, decode_request, encode_answer, encode_request,
@@ -41,5 +44,8 @@ pub use message::{
 pub use rules::{
     DownlinkPath, MAX_CONTENTS, MAX_ORIGINS, MAX_PATH_BYTES, Payer, SessionChanges, SessionRules,
     Sponsor,
+};
+pub use trace::{
+    MAX_TRACE_PACKETS, MAX_TRACE_SECONDS, TraceOrder, TraceReport, TraceState, TraceWriter,
 };
 pub use usage::{ContentUsage, SessionUsage, VolumeMeasurement};

@@ -9,7 +9,9 @@ use qlink_types::{enum_codec, struct_codec};
 
 use crate::address::{decode_endpoint, encode_endpoint};
 use crate::cause::Refusal;
+use crate::charges::SessionCharges;
 use crate::rules::{MAX_PATH_BYTES, SessionChanges, SessionRules};
+use crate::trace::{TraceOrder, TraceReport};
 use crate::usage::SessionUsage;
 
 /// Version of every message here.
@@ -109,6 +111,21 @@ pub enum Request {
         /// Starts behind this one.
         after: Option<SessionId>,
     },
+    /// Captures packets of a session.
+    Trace {
+        /// Which, and where to.
+        order: TraceOrder,
+    },
+    /// Asks how far the trace of a session is.
+    TraceProgress {
+        /// Which.
+        session: SessionId,
+    },
+    /// Asks why a session was charged.
+    Charges {
+        /// Which.
+        session: SessionId,
+    },
 }
 
 enum_codec!(Request, "request kind", {
@@ -119,6 +136,9 @@ enum_codec!(Request, "request kind", {
     Modify { session, changes } = 5,
     Delete { session } = 6,
     List { after } = 7,
+    Trace { order } = 20,
+    TraceProgress { session } = 21,
+    Charges { session } = 22,
 });
 
 /// What the data plane answers.
@@ -172,6 +192,16 @@ pub enum Answer {
         /// Why.
         refusal: Refusal,
     },
+    /// To [`Request::Trace`] and [`Request::TraceProgress`].
+    Traced {
+        /// How far it is.
+        report: TraceReport,
+    },
+    /// To [`Request::Charges`].
+    Charges {
+        /// Why.
+        charges: SessionCharges,
+    },
 }
 
 enum_codec!(Answer, "answer kind", {
@@ -183,6 +213,8 @@ enum_codec!(Answer, "answer kind", {
     Deleted { session, usage } = 6,
     Sessions { sessions, more } = 7,
     Refused { refusal } = 8,
+    Traced { report } = 20,
+    Charges { charges } = 21,
 });
 
 /// The outer address of a tunnel endpoint (the address part of an F-TEID).

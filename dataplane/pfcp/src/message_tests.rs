@@ -5,7 +5,9 @@ use qlink_types::units::PackageEpoch;
 
 use super::*;
 use crate::cause::Cause;
+use crate::charges::ChargeRow;
 use crate::rules::{DownlinkPath, MAX_CONTENTS, MAX_ORIGINS, Payer, Sponsor};
+use crate::trace::{TraceState, TraceWriter};
 use crate::usage::{ContentUsage, VolumeMeasurement};
 
 /// The largest session that the limits allow.
@@ -69,6 +71,20 @@ fn requests() -> Vec<Request> {
             session: SessionId::new([1; 16]),
         },
         Request::List { after: None },
+        Request::Trace {
+            order: TraceOrder {
+                session: SessionId::new([1; 16]),
+                path: Text::try_from("/tmp/session.pcapng").unwrap(),
+                packets: 1000,
+                seconds: 60,
+            },
+        },
+        Request::TraceProgress {
+            session: SessionId::new([1; 16]),
+        },
+        Request::Charges {
+            session: SessionId::new([1; 16]),
+        },
     ]
 }
 
@@ -116,6 +132,28 @@ fn answers() -> Vec<Answer> {
         Answer::Sessions {
             sessions: largest.try_into().unwrap(),
             more: true,
+        },
+        Answer::Charges {
+            charges: SessionCharges {
+                session: SessionId::new([1; 16]),
+                before: Bytes::new(5),
+                rows: vec![ChargeRow {
+                    reason: Text::try_from("mismatch").unwrap(),
+                    bytes: Bytes::new(6),
+                }]
+                .try_into()
+                .unwrap(),
+            },
+        },
+        Answer::Traced {
+            report: TraceReport {
+                session: SessionId::new([1; 16]),
+                state: TraceState::Running,
+                writer: TraceWriter::Uring,
+                packets: 7,
+                lost: 1,
+                bytes: 1234,
+            },
         },
         Answer::Refused {
             refusal: Refusal::new(Cause::Busy, "later"),

@@ -7,10 +7,15 @@ mod config;
 mod content;
 mod demo;
 mod dev;
+mod doctor;
 mod keys;
+mod link;
 mod output;
 mod process;
 mod replay;
+mod session;
+mod table;
+mod top;
 mod tx;
 
 use std::process::ExitCode;
@@ -47,6 +52,13 @@ enum Command {
     /// Run simulated viewers or a simulated origin.
     #[command(subcommand)]
     Sim(process::Sim),
+    /// Look at one session of a data plane.
+    #[command(subcommand)]
+    Session(session::Command),
+    /// Show what a data plane does right now.
+    Top(top::Options),
+    /// Say which packet back ends work here, and how to get the others.
+    Doctor(doctor::Options),
     /// Look at a chain.
     #[command(subcommand)]
     Chain(chain::Command),
@@ -77,6 +89,12 @@ fn main() -> ExitCode {
         Command::Basestation(option) => process::basestation(&option),
         Command::Opsim(option) => process::opsim(&option),
         Command::Sim(sim) => process::sim(&sim),
+        Command::Session(command) => session::run(&command),
+        Command::Top(options) => top::run(&options),
+        Command::Doctor(options) => {
+            doctor::run(&options);
+            Ok(())
+        }
         Command::Chain(command) => chain::run(&command),
         Command::Content(command) => content::run(&command),
         Command::Tx(command) => tx::run(&command),

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 /// The command did what it could and the outcome is not what it should be.
@@ -10,6 +11,15 @@ const FAILED: u8 = 1;
 
 /// Bad configuration, or a format of a newer version.
 const BAD_CONFIGURATION: u8 = 64;
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs: objects that the schemas beside this crate describe.
+    Json,
+}
 
 /// Marks an error as one of configuration or format: exit code 64.
 #[derive(Debug, thiserror::Error)]

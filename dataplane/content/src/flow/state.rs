@@ -258,6 +258,18 @@ impl FlowProof {
         }
     }
 
+    /// Why all payload of the flow is charged now; `None` when it is judged by its bytes.
+    #[must_use]
+    pub const fn charge(&self) -> Option<ChargeReason> {
+        self.standing.charge()
+    }
+
+    /// Segments that did not match so far; the third one demotes the flow.
+    #[must_use]
+    pub const fn mismatches(&self) -> u8 {
+        self.mismatches
+    }
+
     /// Why the flow's framing is in doubt, if it is.
     #[must_use]
     pub const fn violation(&self) -> Option<Violation> {

@@ -24,7 +24,7 @@ mod writer;
 
 pub use error::CaptureError;
 pub use source::{CaptureStats, PcapSource};
-pub use writer::{InterfaceId, PcapWriter, PcapngWriter};
+pub use writer::{InterfaceCounts, InterfaceId, PacketNote, PacketWay, PcapWriter, PcapngWriter};
 
 /// Longest packet accepted or written, bytes (the limit that libpcap itself uses).
 pub const PACKET_MAX: u32 = 256 * 1024;

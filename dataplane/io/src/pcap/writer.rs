@@ -61,6 +61,35 @@ impl<W: Write> PcapWriter<W> {
     }
 }
 
+/// Whether a packet came or left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PacketWay {
+    /// It was received.
+    Inbound,
+    /// It was sent.
+    Outbound,
+}
+
+/// What a reader of a file is told about a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketNote<'a> {
+    /// For people; at most 255 bytes are kept.
+    pub comment: &'a str,
+    /// Whether it came or left.
+    pub way: PacketWay,
+}
+
+/// What an interface saw while a file was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterfaceCounts<'a> {
+    /// Packets it received.
+    pub received: u64,
+    /// Those of them that the file lacks.
+    pub dropped: u64,
+    /// For people; at most 255 bytes are kept.
+    pub comment: &'a str,
+}
+
 /// An interface of one [`PcapngWriter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InterfaceId(u32);
@@ -103,17 +132,12 @@ impl<W: Write> PcapngWriter<W> {
     ///
     /// Those of the writer.
     pub fn add_interface(&mut self, link: LinkType, name: &str) -> io::Result<InterfaceId> {
-        let name = name
-            .get(..name.floor_char_boundary(255))
-            .unwrap_or_default();
         let id = InterfaceId(self.interfaces);
         let mut body = Vec::with_capacity(300);
         // The number has 16 bits and 16 reserved ones follow: the same as 32 little-endian bits.
         body.extend_from_slice(&link.to_pcap().to_le_bytes());
         body.extend_from_slice(&PACKET_MAX.to_le_bytes());
-        if !name.is_empty() {
-            add_option(&mut body, 2, name.as_bytes());
-        }
+        add_text(&mut body, 2, name);
         add_option(&mut body, 9, &[9]); // if_tsresol: 10^-9 s
         add_option(&mut body, 0, &[]);
         let total = u32::from(small(body.len()).saturating_add(12)).to_le_bytes();
@@ -139,12 +163,80 @@ impl<W: Write> PcapngWriter<W> {
         frame: &[u8],
         orig_len: u32,
     ) -> io::Result<()> {
+        self.write_packet(interface, timestamp_ns, frame, orig_len, &[])
+    }
+
+    /// Writes one packet like [`Self::write`], with a comment of which at most 255 bytes are kept
+    /// and the way it went.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn write_commented(
+        &mut self,
+        interface: InterfaceId,
+        timestamp_ns: u64,
+        frame: &[u8],
+        orig_len: u32,
+        note: &PacketNote<'_>,
+    ) -> io::Result<()> {
+        let mut options = Vec::with_capacity(300);
+        add_text(&mut options, 1, note.comment);
+        // epb_flags: the two lowest bits are the direction.
+        let way = match note.way {
+            PacketWay::Inbound => 1_u32,
+            PacketWay::Outbound => 2,
+        };
+        add_option(&mut options, 2, &way.to_le_bytes());
+        add_option(&mut options, 0, &[]);
+        self.write_packet(interface, timestamp_ns, frame, orig_len, &options)
+    }
+
+    /// States how many packets an interface received and how many of them the file lacks.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for another writer's interface, otherwise those of the writer.
+    pub fn write_statistics(
+        &mut self,
+        interface: InterfaceId,
+        timestamp_ns: u64,
+        counts: &InterfaceCounts<'_>,
+    ) -> io::Result<()> {
+        if interface.0 >= self.interfaces {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut body = Vec::with_capacity(320);
+        body.extend_from_slice(&interface.0.to_le_bytes());
+        let [t0, t1, t2, t3, h0, h1, h2, h3] = timestamp_ns.to_le_bytes();
+        body.extend_from_slice(&[h0, h1, h2, h3, t0, t1, t2, t3]);
+        add_text(&mut body, 1, counts.comment);
+        add_option(&mut body, 4, &counts.received.to_le_bytes()); // isb_ifrecv
+        add_option(&mut body, 5, &counts.dropped.to_le_bytes()); // isb_ifdrop
+        add_option(&mut body, 0, &[]);
+        let total = u32::from(small(body.len()).saturating_add(12)).to_le_bytes();
+        self.writer.write_all(&5_u32.to_le_bytes())?;
+        self.writer.write_all(&total)?;
+        self.writer.write_all(&body)?;
+        self.writer.write_all(&total)
+    }
+
+    fn write_packet(
+        &mut self,
+        interface: InterfaceId,
+        timestamp_ns: u64,
+        frame: &[u8],
+        orig_len: u32,
+        options: &[u8],
+    ) -> io::Result<()> {
         if interface.0 >= self.interfaces {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let len = frame_len(frame)?;
         let padded = len.next_multiple_of(4);
-        let total = padded.saturating_add(32).to_le_bytes();
+        let options_len = u32::from(small(options.len()));
+        let total = padded.saturating_add(32).saturating_add(options_len);
+        let total = total.to_le_bytes();
         let [t0, t1, t2, t3, h0, h1, h2, h3] = timestamp_ns.to_le_bytes();
         let mut head = [0; 28];
         put(&mut head, 0, &6_u32.to_le_bytes());
@@ -155,12 +247,18 @@ impl<W: Write> PcapngWriter<W> {
         put(&mut head, 20, &len.to_le_bytes());
         put(&mut head, 24, &orig_len.max(len).to_le_bytes());
         let padding = padded.saturating_sub(len) as usize;
-        let mut tail = [0; 7];
-        put(&mut tail, padding, &total);
         self.writer.write_all(&head)?;
         self.writer.write_all(frame)?;
+        if options.is_empty() {
+            let mut tail = [0; 7];
+            put(&mut tail, padding, &total);
+            let used = padding.saturating_add(4);
+            return self.writer.write_all(tail.get(..used).unwrap_or_default());
+        }
         self.writer
-            .write_all(tail.get(..padding.saturating_add(4)).unwrap_or_default())
+            .write_all([0; 3].get(..padding).unwrap_or_default())?;
+        self.writer.write_all(options)?;
+        self.writer.write_all(&total)
     }
 
     /// Brings everything written so far to the underlying file.
@@ -197,9 +295,18 @@ fn put(header: &mut [u8], at: usize, value: &[u8]) {
     }
 }
 
-/// A length of an interface block or of one of its options, which are below 300 bytes.
+/// A length of an interface block or of options, which are below 400 bytes.
 fn small(len: usize) -> u16 {
     u16::try_from(len).unwrap_or(u16::MAX)
+}
+
+/// Appends a text of which at most 255 bytes are kept; nothing when it is empty.
+fn add_text(body: &mut Vec<u8>, code: u16, text: &str) {
+    let kept = text.get(..text.floor_char_boundary(255));
+    match kept.unwrap_or_default() {
+        "" => {}
+        kept => add_option(body, code, kept.as_bytes()),
+    }
 }
 
 /// Appends an option, padded to a multiple of four. `value` is at most 255 bytes.

@@ -434,6 +434,7 @@ impl Network {
             max_flows: self.plan.sessions.max(64).saturating_mul(4),
             max_views: self.plan.sessions.max(64).saturating_mul(2),
             max_contents: 64,
+            ipfix: None,
         })
     }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::report::Report;
 use crate::output::line;
+use crate::table::grouped;
 
 fn text(value: &Value, pointer: &str) -> String {
     match value.pointer(pointer) {
@@ -11,19 +12,6 @@ fn text(value: &Value, pointer: &str) -> String {
         Some(Value::Null) | None => "-".to_owned(),
         Some(other) => other.to_string(),
     }
-}
-
-/// Groups digits by threes.
-fn grouped(digits: &str) -> String {
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        let left = digits.len().saturating_sub(index);
-        if index > 0 && left % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Units as QLC with all decimals.
