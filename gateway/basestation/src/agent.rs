@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::forward::{InstallError, NetworkCount, Tunnel};
 use crate::gateway_api::{GatewayApi, GatewayError};
-use crate::worker::{WorkerGone, WorkerHandle};
+use crate::worker::{RadioKind, WorkerGone, WorkerHandle};
 
 /// How long a signed request may be used.
 const REQUEST_VALID: Duration = Duration::from_secs(60);
@@ -37,6 +37,9 @@ pub enum AgentError {
     /// The entry cannot be installed; the session was closed again.
     #[error("session cannot be forwarded: {0}")]
     Install(#[from] InstallError),
+    /// The request does not fit the radio side.
+    #[error("{0}")]
+    Radio(&'static str),
     /// No such session here.
     #[error("no session {0} here")]
     UnknownSession(SessionId),
@@ -52,8 +55,9 @@ pub enum AgentError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpenRequest {
-    /// Where the subscriber's device is reached on the radio side.
-    pub radio: SocketAddr,
+    /// Where the subscriber's device is reached on a radio side of UDP; absent on an interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub radio: Option<SocketAddr>,
     /// The viewer's acceptance of the sponsoring package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acceptance: Option<SignedAcceptance>,
@@ -162,6 +166,19 @@ impl Agent {
     ///
     /// [`AgentError`]; no session is left open then, unless the gateway did not answer.
     pub fn open(&self, request: OpenRequest) -> Result<Opened, AgentError> {
+        match (self.worker.radio(), request.radio) {
+            (RadioKind::Udp, Some(_)) | (RadioKind::Interface, None) => {}
+            (RadioKind::Udp, None) => {
+                return Err(AgentError::Radio(
+                    "request.radio is missing: radio is UDP here",
+                ));
+            }
+            (RadioKind::Interface, Some(_)) => {
+                return Err(AgentError::Radio(
+                    "request.radio is not used: radio is an interface here",
+                ));
+            }
+        }
         let nonce = random()?;
         let downlink_teid = self.next_teid();
         let sponsored = request.acceptance.as_ref().map(|signed| Sponsored {
@@ -225,7 +242,7 @@ impl Agent {
         &self,
         opened: &qlink_api::session::OpenedSession,
         downlink_teid: Teid,
-        radio: SocketAddr,
+        radio: Option<SocketAddr>,
     ) -> Result<Tunnel, AgentError> {
         let tunnel = Tunnel {
             session: opened.session,

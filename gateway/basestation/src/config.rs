@@ -1,7 +1,9 @@
 //! The BaseStation's configuration.
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use qlink_io::tun::TunConfig;
 use qlink_types::ids::{BaseStationId, GatewayId};
 use qlink_types::signature::ChainId;
 use serde::{Deserialize, Serialize};
@@ -20,8 +22,8 @@ pub struct Config {
     pub api: String,
     /// File with the device key: 64 hexadecimal digits, mode 0600.
     pub key_file: PathBuf,
-    /// UDP address of the radio side: raw inner IP packets.
-    pub radio: SocketAddr,
+    /// Where subscribers' packets come from: `radio = "127.0.0.1:2153"`, or a table `[radio.tun]`.
+    pub radio: Radio,
     /// UDP address of N3, port 2152 as a rule. The gateway must see this address.
     pub n3: SocketAddr,
     /// The gateway's N3 addresses; GTP-U from anywhere else is dropped.
@@ -31,6 +33,40 @@ pub struct Config {
     /// Sessions at a time, 1 to 65,536.
     #[serde(default = "sessions_max")]
     pub sessions_max: usize,
+}
+
+/// The radio side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "radio must be a UDP address such as \"127.0.0.1:2153\" or a table radio.tun with name, mtu and address"
+)]
+pub enum Radio {
+    /// Raw inner IP packets over UDP; every session names its device's address there.
+    Udp(SocketAddr),
+    /// An interface of this machine; its kernel routes subscribers' packets into it and back out.
+    Interface(RadioInterface),
+}
+
+/// The radio side as an interface.
+///
+/// A packet's source address alone names its session there. That one device cannot send as another
+/// is the access network's duty (reverse path filter, client isolation), as it is the radio
+/// network's duty in a mobile network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RadioInterface {
+    /// The interface that this BaseStation makes.
+    pub tun: TunConfig,
+}
+
+impl fmt::Display for Radio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(address) => address.fmt(f),
+            Self::Interface(interface) => interface.tun.name.fmt(f),
+        }
+    }
 }
 
 /// Chosen: what a small node with 512 MB serves.
@@ -70,5 +106,37 @@ impl Config {
             return Err(ConfigError::Api(self.api.clone()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn radio(value: serde_json::Value) -> Result<Radio, serde_json::Error> {
+        serde_json::from_value(value)
+    }
+
+    #[test]
+    fn radio_is_an_address_or_an_interface() {
+        let tun = serde_json::json!({"tun": {"name": "radio%d", "mtu": 1400}});
+
+        assert!(matches!(radio("127.0.0.1:2153".into()), Ok(Radio::Udp(_))));
+        let interface = radio(tun.clone()).unwrap();
+        assert_eq!(interface.to_string(), "radio%d");
+        assert_eq!(serde_json::to_value(&interface).unwrap(), tun);
+    }
+
+    #[test]
+    fn any_other_radio_is_refused_with_what_it_may_be() {
+        for value in [
+            serde_json::json!("127.0.0.1"),
+            serde_json::json!({"tun": {"name": "a/b"}}),
+            serde_json::json!({"tun": {"name": "a"}, "tap": {}}),
+        ] {
+            let error = radio(value).unwrap_err().to_string();
+
+            assert!(error.contains("radio.tun"), "{error}");
+        }
     }
 }

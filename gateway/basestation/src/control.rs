@@ -6,9 +6,9 @@
 //! -> {"id":2,"op":"close","session":"ses_...","viewer_receipt":{...}}
 //! <- {"id":2,"error":"no session ses_... here"}
 //! ```
-//! Operations: `open`, `close`, `session` (one session's counters), `count` (all counters and
-//! drops), `tap` (asks the tap), `stop`. Requests of one connection are answered in order; integers
-//! are strings.
+//! `radio` is absent where the radio side is an interface. Operations: `open`, `close`, `session`
+//! (one session's counters), `count` (all counters and drops), `tap` (asks the tap), `stop`.
+//! Requests of one connection are answered in order; integers are strings.
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;

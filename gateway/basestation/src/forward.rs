@@ -89,8 +89,8 @@ pub struct Tunnel {
     pub session: SessionId,
     /// The subscriber's inner address.
     pub ue: IpAddr,
-    /// Where the subscriber's device is reached.
-    pub radio: SocketAddr,
+    /// Where the subscriber's device is reached over UDP; `None`: through the radio interface.
+    pub radio: Option<SocketAddr>,
     /// The gateway's N3 address.
     pub gateway: SocketAddr,
     /// The gateway's TEID, for uplink packets.
@@ -156,8 +156,8 @@ pub enum Downlink<'a> {
         head: &'a [u8],
         /// The inner packet.
         inner: &'a [u8],
-        /// The subscriber's device.
-        to: SocketAddr,
+        /// The subscriber's device; `None`: the radio interface knows by the packet.
+        to: Option<SocketAddr>,
     },
     /// Send this answer back to the gateway.
     Answer([u8; 14]),
@@ -293,12 +293,12 @@ impl Forwarder {
         self.entries.get(at)?.as_ref()
     }
 
-    /// Decides about a packet from the radio.
+    /// Decides about a packet from the radio; `from` is `None` on a radio interface.
     ///
     /// # Errors
     ///
     /// The [`DropReason`].
-    pub fn uplink(&self, packet: &[u8], from: SocketAddr) -> Result<Uplink, DropReason> {
+    pub fn uplink(&self, packet: &[u8], from: Option<SocketAddr>) -> Result<Uplink, DropReason> {
         let ip = parse_ip(packet).map_err(|_| DropReason::InnerMalformed)?;
         let inner_len = u16::try_from(ip.total_len)
             .ok()

@@ -16,7 +16,7 @@ fn tunnel(session: u8) -> Tunnel {
     Tunnel {
         session: SessionId::new([session; 16]),
         ue: IpAddr::from([10, 1, 0, session]),
-        radio: address("127.1.0.9:4000"),
+        radio: Some(address("127.1.0.9:4000")),
         gateway: gateway(),
         uplink_teid: Teid::new(0x0100_0000 + u32::from(session)),
         downlink_teid: Teid::new(u32::from(session)),
@@ -70,10 +70,29 @@ fn spoofed_source_is_dropped() {
 }
 
 #[test]
+fn on_an_interface_the_source_address_alone_names_the_session() {
+    let mut forwarder = Forwarder::new(vec![tunnel(7).gateway], 4);
+    let on_interface = Tunnel {
+        radio: None,
+        ..tunnel(7)
+    };
+    forwarder.install(on_interface).unwrap();
+    let packet = |from| inner(from, "198.51.100.10:80");
+
+    let own = forwarder.uplink(&packet("10.1.0.7:5000"), None);
+    let other = forwarder.uplink(&packet("10.1.0.8:5000"), None);
+    let over_udp = forwarder.uplink(&packet("10.1.0.7:5000"), tunnel(7).radio);
+
+    assert_eq!(own.unwrap().to, tunnel(7).gateway);
+    assert_eq!(other, Err(DropReason::SourceUnknown));
+    assert_eq!(over_udp, Err(DropReason::RadioPeerMismatch));
+}
+
+#[test]
 fn another_radio_peer_cannot_send_for_the_session() {
     let packet = inner("10.1.0.7:5000", "198.51.100.10:80");
 
-    let result = forwarder().uplink(&packet, address("127.1.0.9:4001"));
+    let result = forwarder().uplink(&packet, Some(address("127.1.0.9:4001")));
 
     assert_eq!(result, Err(DropReason::RadioPeerMismatch));
 }

@@ -1,7 +1,7 @@
 //! BaseStation agent: forwards subscriber traffic as GTP-U, signs session opens and receipts.
 //!
 //! ```text
-//! devices --radio: raw IP over UDP--> [forwarding thread] --N3: GTP-U--> gateway
+//! devices --radio: raw IP over UDP, or an interface--> [forwarding thread] --N3: GTP-U--> gateway
 //! owner --control socket--> [agent] --REST: signed session open, signed receipt--> gateway
 //! ```
 //! It does not look into payload, knows no package terms and decides no price. Its invariant: only
@@ -20,7 +20,7 @@ mod tap;
 mod worker;
 
 pub use agent::{Agent, AgentError, Closed, Identity, OpenRequest, Opened};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Radio, RadioInterface};
 pub use control::{ControlRequest, Counters, NetworkCounters};
 pub use forward::{
     Downlink, DropCount, DropReason, EntryIndex, Forwarder, InstallError, NetworkCount, Tunnel,
@@ -30,4 +30,4 @@ pub use gateway_api::{GatewayApi, GatewayError, HttpGateway};
 pub use key::{KeyError, read_key};
 pub use service::{RunError, run};
 pub use tap::{NoTap, Tap, TapDirection, TapPacket};
-pub use worker::{Worker, WorkerCount, WorkerError, WorkerGone, WorkerHandle};
+pub use worker::{RadioKind, Worker, WorkerCount, WorkerError, WorkerGone, WorkerHandle};

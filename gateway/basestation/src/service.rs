@@ -1,14 +1,17 @@
 //! The BaseStation process: one forwarding thread, one control thread per connection.
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use qlink_io::PacketPort;
+use qlink_types::signature::SecretKey;
+
 use crate::agent::{Agent, Identity};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Radio};
 use crate::control::serve;
 use crate::forward::Forwarder;
 use crate::gateway_api::GatewayApi;
 use crate::key::{KeyError, read_key};
 use crate::tap::Tap;
-use crate::worker::{Worker, WorkerCount, WorkerError};
+use crate::worker::{Worker, WorkerCount, WorkerError, WorkerHandle};
 
 /// Why a BaseStation ended.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +55,25 @@ pub fn run(
     config.validate()?;
     let key = read_key(&config.key_file)?;
     let forwarder = Forwarder::new(config.trusted_gateways.clone(), config.sessions_max);
-    let (worker, handle) = Worker::bind(config.radio, config.n3, forwarder, tap)?;
+    match &config.radio {
+        Radio::Udp(radio) => {
+            let bound = Worker::bind(*radio, config.n3, forwarder, tap)?;
+            forward(config, key, api, bound, stop)
+        }
+        Radio::Interface(radio) => {
+            let bound = Worker::attach(&radio.tun, config.n3, forwarder, tap)?;
+            forward(config, key, api, bound, stop)
+        }
+    }
+}
+
+fn forward<R: PacketPort + Send>(
+    config: &Config,
+    key: SecretKey,
+    api: Box<dyn GatewayApi>,
+    (worker, handle): (Worker<R>, WorkerHandle),
+    stop: &AtomicBool,
+) -> Result<WorkerCount, RunError> {
     let identity = Identity {
         chain: config.chain,
         basestation: config.basestation,
@@ -61,7 +82,7 @@ pub fn run(
         n3: worker.n3_addr(),
     };
     let agent = Agent::new(identity, api, handle)?;
-    tracing::info!(radio = %worker.radio_addr(), n3 = %worker.n3_addr(), "forwarding");
+    tracing::info!(radio = %config.radio, n3 = %worker.n3_addr(), "forwarding");
     std::thread::scope(|scope| {
         let forwarding = scope.spawn(|| {
             let result = worker.run();

@@ -1,4 +1,4 @@
-//! The forwarding thread: two UDP ports, a bounded queue of orders, no async, no lock.
+//! The forwarding thread: two ports, a bounded queue of orders, no async, no lock.
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -6,9 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use qlink_io::tun::{TunConfig, TunError, TunPort};
 use qlink_io::udp::UdpPort;
 use qlink_io::wait::wait;
-use qlink_io::{BURST_MAX, Burst, IoError, Outgoing, PacketSource};
+use qlink_io::{BURST_MAX, Burst, IoError, Outgoing, PacketPort, PacketSource as _};
 use qlink_types::ids::SessionId;
 use qlink_wire::LinkType;
 use serde_json::Value;
@@ -59,14 +60,30 @@ enum Order {
 #[error("forwarding thread has ended")]
 pub struct WorkerGone;
 
+/// How packets reach devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RadioKind {
+    /// Over UDP, to the address that a session names.
+    Udp,
+    /// Through an interface, by the packet's own address.
+    Interface,
+}
+
 /// The control side's end.
 #[derive(Debug)]
 pub struct WorkerHandle {
+    radio: RadioKind,
     orders: SyncSender<Order>,
     bell: UnixStream,
 }
 
 impl WorkerHandle {
+    /// How packets reach devices.
+    #[must_use]
+    pub const fn radio(&self) -> RadioKind {
+        self.radio
+    }
+
     fn order<T>(&self, make: impl FnOnce(SyncSender<T>) -> Order) -> Result<T, WorkerGone> {
         let (sender, receiver) = sync_channel(1);
         self.orders.send(make(sender)).map_err(|_| WorkerGone)?;
@@ -129,8 +146,8 @@ impl WorkerHandle {
 }
 
 /// The forwarding thread's state; [`Worker::run`] is its whole life.
-pub struct Worker {
-    radio: UdpPort,
+pub struct Worker<R> {
+    radio: R,
     n3: UdpPort,
     forwarder: Forwarder,
     tap: Box<dyn Tap>,
@@ -139,7 +156,7 @@ pub struct Worker {
     count: WorkerCount,
 }
 
-impl std::fmt::Debug for Worker {
+impl<R> std::fmt::Debug for Worker<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Worker")
             .field("forwarder", &self.forwarder)
@@ -153,13 +170,16 @@ pub enum WorkerError {
     /// A port failed.
     #[error("packet port")]
     Port(#[from] IoError),
+    /// The radio interface cannot be used.
+    #[error("radio interface")]
+    Interface(#[from] TunError),
     /// The wake-up socket or the wait failed.
     #[error("waiting for packets")]
     Wait(#[from] std::io::Error),
 }
 
-impl Worker {
-    /// Binds both ports.
+impl Worker<UdpPort> {
+    /// Binds both ports; devices are reached over UDP at `radio`.
     ///
     /// # Errors
     ///
@@ -170,12 +190,42 @@ impl Worker {
         forwarder: Forwarder,
         tap: Box<dyn Tap>,
     ) -> Result<(Self, WorkerHandle), WorkerError> {
+        let radio = UdpPort::bind(radio, LinkType::RawIp)?;
+        Self::between(radio, RadioKind::Udp, n3, forwarder, tap)
+    }
+}
+
+impl Worker<TunPort> {
+    /// Makes the interface through which devices are reached, and binds N3.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerError`].
+    pub fn attach(
+        radio: &TunConfig,
+        n3: SocketAddr,
+        forwarder: Forwarder,
+        tap: Box<dyn Tap>,
+    ) -> Result<(Self, WorkerHandle), WorkerError> {
+        let radio = TunPort::open(radio)?;
+        Self::between(radio, RadioKind::Interface, n3, forwarder, tap)
+    }
+}
+
+impl<R: PacketPort> Worker<R> {
+    fn between(
+        radio: R,
+        kind: RadioKind,
+        n3: SocketAddr,
+        forwarder: Forwarder,
+        tap: Box<dyn Tap>,
+    ) -> Result<(Self, WorkerHandle), WorkerError> {
         let (sender, orders) = sync_channel(ORDERS_MAX);
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
         let worker = Self {
-            radio: UdpPort::bind(radio, LinkType::RawIp)?,
+            radio,
             n3: UdpPort::bind(n3, LinkType::RawIp)?,
             forwarder,
             tap,
@@ -183,19 +233,12 @@ impl Worker {
             bell: ours,
             count: WorkerCount::default(),
         };
-        Ok((
-            worker,
-            WorkerHandle {
-                orders: sender,
-                bell: theirs,
-            },
-        ))
-    }
-
-    /// The radio address bound to.
-    #[must_use]
-    pub const fn radio_addr(&self) -> SocketAddr {
-        self.radio.local_addr()
+        let handle = WorkerHandle {
+            radio: kind,
+            orders: sender,
+            bell: theirs,
+        };
+        Ok((worker, handle))
     }
 
     /// The N3 address bound to.
@@ -249,10 +292,7 @@ impl Worker {
         let mut plans = [None; BURST_MAX];
         for (plan, descriptor) in plans.iter_mut().zip(burst) {
             let frame = radio.frame(descriptor);
-            let Some(peer) = descriptor.peer else {
-                continue;
-            };
-            match forwarder.uplink(frame, peer) {
+            match forwarder.uplink(frame, descriptor.peer) {
                 Ok(uplink) => {
                     let inner = frame
                         .get(..usize::from(uplink.inner_len))
@@ -347,7 +387,8 @@ impl Worker {
                         *item = Outgoing {
                             head: &[],
                             body: inner,
-                            to,
+                            // An interface does not look at it.
+                            to: to.unwrap_or(Outgoing::EMPTY.to),
                         };
                         *place = Some(entry);
                         used = used.saturating_add(1);
@@ -422,7 +463,7 @@ impl Worker {
 /// Sends all items, waiting for room; `sent` is called once per accepted item with its index and the
 /// length of its body.
 fn send_all(
-    port: &UdpPort,
+    port: &impl PacketPort,
     items: &[Outgoing<'_>],
     count: &mut WorkerCount,
     mut sent: impl FnMut(usize, u64, &mut WorkerCount),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use qlink_api::session::{CloseSessionRequest, OpenSessionRequest, OpenedSession};
 use qlink_basestation::{
-    Closed, Config, Counters, GatewayApi, GatewayError, NoTap, Opened, Tap, TapDirection,
+    Closed, Config, Counters, GatewayApi, GatewayError, NoTap, Opened, Radio, Tap, TapDirection,
     TapPacket, run,
 };
 use qlink_types::ids::{BaseStationId, GatewayId, Hash32, SessionId, Teid};
@@ -113,13 +113,14 @@ impl Station {
             closes: Mutex::default(),
             failing_closes: AtomicUsize::new(0),
         });
+        let radio = free_address();
         let config = Config {
             chain: chain(),
             basestation: BaseStationId::new([1; 16]),
             gateway: GatewayId::new([2; 16]),
             api: "http://127.0.0.1:1".to_owned(),
             key_file,
-            radio: free_address(),
+            radio: Radio::Udp(radio),
             n3: free_address(),
             trusted_gateways: vec![if trust { n3 } else { free_address() }],
             control: dir.path().join("control"),
@@ -138,7 +139,7 @@ impl Station {
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         };
-        let (radio, n3, thread) = (config.radio, config.n3, Some(thread));
+        let (n3, thread) = (config.n3, Some(thread));
         Self {
             radio,
             n3,
@@ -352,4 +353,17 @@ fn malformed_requests_get_a_reason_and_change_nothing() {
     }
 
     assert_eq!(station.counters().sessions, 0);
+}
+
+#[test]
+fn a_session_without_a_radio_address_is_refused_where_radio_is_udp() {
+    let mut station = Station::start(Box::new(NoTap), true);
+
+    let answer = station.ask(&json!({"id": 1, "op": "open", "request": {}}));
+
+    assert_eq!(
+        answer.unwrap_err(),
+        "request.radio is missing: radio is UDP here"
+    );
+    assert!(station.rest.opens.lock().unwrap().is_empty());
 }

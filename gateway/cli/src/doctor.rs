@@ -1,7 +1,7 @@
 //! `qlink doctor`: what this machine lets a data plane use, and how to get the rest.
 
 use clap::Args;
-use qlink_dataplane::doctor::{Backend, Facts};
+use qlink_dataplane::doctor::{Backend, backends};
 use serde_json::json;
 
 use crate::output::{self, Format};
@@ -17,7 +17,7 @@ pub(crate) struct Options {
 
 /// Prints one row per packet back end.
 pub(crate) fn run(options: &Options) {
-    let backends = Facts::gather().backends();
+    let backends = backends();
     match options.output {
         Format::Json => output::line(&json!({ "backends": backends }).to_string()),
         Format::Table => {

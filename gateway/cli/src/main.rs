@@ -11,6 +11,7 @@ mod doctor;
 mod keys;
 mod link;
 mod output;
+mod party;
 mod process;
 mod replay;
 mod session;

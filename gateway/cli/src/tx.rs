@@ -13,7 +13,7 @@ use qlink_types::units::TimeMs;
 use qlink_viewer::Pseudonym;
 use serde_json::json;
 
-use crate::{keys, output};
+use crate::{keys, output, party};
 
 /// How long an acceptance may be used to open a session: five minutes.
 const ACCEPTANCE_VALID_MS: u64 = 5 * 60 * 1000;
@@ -33,6 +33,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PACKAGE")]
         viewer_of: Option<PackageId>,
     },
+    /// Register a gateway, BaseStation or operator, and wait until that is final.
+    Register(party::Options),
     /// Show what a transaction says, signed or not.
     Show {
         /// The transaction in hexadecimal; absent: standard input.
@@ -83,6 +85,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
             };
             output::line(&json!({ "transaction": hex::encode(signed.to_bytes()) }).to_string());
         }
+        Command::Register(options) => party::register(options)?,
         Command::Show { transaction } => {
             let bytes = input(transaction.as_deref())?;
             let value = match SignedTransaction::from_bytes(&bytes) {

@@ -253,7 +253,7 @@ impl Net {
         let tunnel = Tunnel {
             session: SessionId::new([number; 16]),
             ue: ue(number).into(),
-            radio,
+            radio: Some(radio),
             gateway,
             uplink_teid: teid,
             downlink_teid: teid,

@@ -8,13 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use qlink_client::ChainClient;
-use qlink_client::asset::{AssetKind, AssetRegistration, AssetRegistry as _, AssetState};
 use qlink_client::rpc::TransactionAnswer;
-use qlink_types::codec::Text;
 use qlink_types::ids::{AccountId, BaseStationId, GatewayId, Hash32, OperatorId};
-use qlink_types::outcome::Status;
 use qlink_types::signature::{ChainId, SecretKey};
-use qlink_types::transaction::{Party, PartyKind, Sender, Transaction, TxBody, prove_key};
+use qlink_types::transaction::{Party, PartyKind, TxBody};
 use qlink_types::units::{Nonce, TimeMs, UNITS_PER_QLC, Units};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -23,7 +20,7 @@ use tokio::process::{Child, Command};
 use super::places::Addresses;
 use super::radio::Control;
 use super::wallets::Wallets;
-use crate::keys;
+use crate::{keys, party};
 
 /// Inner address of the origin.
 pub(crate) const ORIGIN: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
@@ -36,9 +33,6 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a process may take to end by itself.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long a transaction may take to become final.
-pub(crate) const FINAL_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a network is to be.
 #[derive(Debug, Clone)]
@@ -224,34 +218,7 @@ impl Network {
     ) -> anyhow::Result<TransactionAnswer> {
         let account = AccountId::from(key.public());
         let nonce = self.node.account(&account).await?.nonce;
-        self.perform_at(key, nonce, body).await
-    }
-
-    async fn perform_at(
-        &self,
-        key: &SecretKey,
-        nonce: Nonce,
-        body: TxBody,
-    ) -> anyhow::Result<TransactionAnswer> {
-        let transaction = Transaction {
-            chain: self.chain,
-            sender: Sender::Account {
-                account: AccountId::from(key.public()),
-            },
-            nonce,
-            max_fee: Units::new(UNITS_PER_QLC),
-            valid_until: TimeMs::ZERO,
-            body,
-        };
-        let signed = transaction.sign(key);
-        let answer = self
-            .node
-            .submit_and_wait_final(&signed, FINAL_WITHIN)
-            .await?;
-        match answer.receipt.as_ref().map(|receipt| receipt.status) {
-            Some(Status::Accepted) => Ok(answer),
-            other => bail!("a transaction ended as {other:?}"),
-        }
+        party::perform(&self.node, self.chain, key, nonce, body).await
     }
 
     /// Pays development units out of the treasury.
@@ -279,13 +246,7 @@ impl Network {
             let owner_key = self.wallets.key(&owner);
             let account = AccountId::from(owner_key.public());
             let key = self.wallets.key(name);
-            let body = TxBody::RegisterParty {
-                party_kind: kind,
-                key: key.public(),
-                key_proof: prove_key(&key, &self.chain, &account),
-                asset,
-                name: Text::try_from(name)?,
-            };
+            let body = party::registration(kind, &key, &self.chain, &account, asset, name)?;
             self.perform(&owner_key, body)
                 .await
                 .with_context(|| format!("registering {name}"))?;
@@ -303,20 +264,10 @@ impl Network {
     /// The BaseStation's asset stands in a local registry, behind the same trait as NEO's later.
     fn register_asset(&mut self, owner: &str) -> anyhow::Result<Hash32> {
         let path = self.plan.folder.join("assets.jsonl");
-        let mut registry = qlink_bridge::LocalRegistry::open(&path)?;
         let identity = self.wallets.key("basestation").public();
-        let asset = registry.register(&AssetRegistration {
-            kind: AssetKind::Basestation,
-            identity: Hash32::new(*identity.as_bytes()),
-            owner: self.wallets.account(owner),
-            configuration: Hash32::ZERO,
-        })?;
-        let active = registry.activate(&asset.token)?;
-        if active.state != AssetState::Active {
-            bail!("the BaseStation's asset did not become active");
-        }
-        self.parties.asset = asset.token;
-        Ok(asset.token)
+        let asset = party::register_asset(&path, identity, self.wallets.account(owner))?;
+        self.parties.asset = asset;
+        Ok(asset)
     }
 
     async fn start_processes(&mut self) -> anyhow::Result<()> {
@@ -462,7 +413,7 @@ impl Network {
             gateway: self.parties.gateway,
             api: self.gateway_api.clone(),
             key_file: self.plan.folder.join("keys").join("basestation"),
-            radio: self.addresses.station_radio,
+            radio: qlink_basestation::Radio::Udp(self.addresses.station_radio),
             n3: self.addresses.station_n3,
             trusted_gateways: vec![self.addresses.n3],
             control: self.socket("basestation"),

@@ -280,7 +280,7 @@ impl Stage<'_> {
             let wallet = self.network.wallets.key(&name);
             let pseudonym = Pseudonym::derive(&wallet, package);
             let request = OpenRequest {
-                radio: self.network.addresses.viewers_radio,
+                radio: Some(self.network.addresses.viewers_radio),
                 acceptance: Some(self.acceptance(&pseudonym, &name)),
                 personal: None,
             };
@@ -311,7 +311,7 @@ impl Stage<'_> {
             let pseudonym = Pseudonym::derive(&wallet, bait);
             let payer = self.acceptance(&cheater.pseudonym(personal), &format!("{name} pays"));
             let request = OpenRequest {
-                radio: self.network.addresses.viewers_radio,
+                radio: Some(self.network.addresses.viewers_radio),
                 acceptance: Some(self.acceptance(&pseudonym, &name)),
                 personal: Some(payer),
             };
