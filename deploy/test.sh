@@ -25,6 +25,7 @@ STEPS=(
     "doc       documentation builds, warnings refused"
     "tests     unit, property, integration tests"
     "doctests  examples in documentation"
+    "loom      the arena's rows under every interleaving of writer and reader"
     "fuzz      fuzz targets compile and run shortly"
     "demo      qlink demo plays, its figures are exact, its JSON follows the schema"
 )
@@ -106,6 +107,12 @@ step_tests() {
 
 step_doctests() {
     cargo test --locked --profile ci --workspace --doc --quiet
+}
+
+# The flag changes what is compiled, so builds with it have a place of their own.
+step_loom() {
+    CARGO_TARGET_DIR="$CARGO_TARGET_DIR/loom" RUSTFLAGS="--cfg loom -C link-arg=-fuse-ld=mold" \
+        cargo test --locked --profile ci -p qlink-meter --test loom_record
 }
 
 # Fuzz targets are workspaces of their own: they need compiler flags that the product must not

@@ -95,6 +95,9 @@ impl Availability {
     }
 }
 
+/// Frames that a port of the data plane would take, 2 KiB each.
+const XDP_FRAMES: u32 = 2048;
+
 impl BackEnd {
     /// Every back end, the one that runs everywhere first.
     pub const ALL: [Self; 6] = [
@@ -230,8 +233,18 @@ const fn uring() -> Availability {
     Availability::not_built("build with the feature uring")
 }
 
-const fn xdp() -> Availability {
-    Availability::not_built("this release has no AF_XDP back end")
+/// Asked on the loopback interface: what a real one supports beyond that, its driver decides.
+fn xdp() -> Availability {
+    let asked = crate::xdp::available("lo", XDP_FRAMES);
+    Availability::of(
+        asked.map_err(|error| io::Error::other(error.to_string())),
+        |_| {
+            (
+                "AF_XDP cannot be used",
+                "give CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF, and raise LimitMEMLOCK to 16 MiB",
+            )
+        },
+    )
 }
 
 const fn dpdk() -> Availability {
