@@ -19,7 +19,7 @@ use qlink_pfcp::model::{
 };
 use qlink_pfcp::node::Timers;
 use qlink_pfcp::sim::{Happened, SessionPlan, Smf, SmfConfig};
-use qlink_pfcp::wire::{ENTERPRISE_ID, ModificationFlags, SessionModificationRequest};
+use qlink_pfcp::wire::{CauseCode, ENTERPRISE_ID, ModificationFlags, SessionModificationRequest};
 use qlink_types::ids::Teid;
 use qlink_wire::build::udp_packet;
 use qlink_wire::{gpdu_header, message_type, parse_gtpu};
@@ -457,5 +457,63 @@ fn subscribers_cannot_borrow_addresses_and_strangers_cannot_use_tunnels() {
     let totals = ArenaSet::open(&network.config.arena).unwrap().totals();
     assert_eq!(totals.network_bytes, 0);
     assert!(network.folder.path().exists());
+    running.stop();
+}
+
+#[test]
+fn sessions_come_and_go_without_leaving_rows_behind_and_one_too_many_is_refused() {
+    let mut network = Network::new(16);
+    network.config.max_sessions = 256;
+    network.config.pfcp.as_mut().unwrap().max_urrs = 8;
+    let running = network.start();
+    network.associate();
+
+    // More sessions than rows for their usage rules.
+    for _ in 0..100 {
+        let (session, _) = network.establish(&network.plan());
+        network.delete(session);
+    }
+    let plans: Vec<SessionPlan> = (1..=9)
+        .map(|host| SessionPlan {
+            ue: Some(Ipv4Addr::new(10, 60, 1, host)),
+            ..network.plan()
+        })
+        .collect();
+    let (last, first) = plans.split_last().unwrap();
+    for plan in first {
+        network.establish(plan);
+    }
+    let now = network.now();
+    network.smf.establish(now, last.rules());
+    let cause = network.until(|happened| match happened {
+        Happened::Refused { cause, .. } => Some(*cause),
+        Happened::Established { .. } => panic!("{happened:?}"),
+        _ => None,
+    });
+
+    assert_eq!(cause, CauseCode::NO_RESOURCES_AVAILABLE);
+    running.stop();
+}
+
+#[test]
+fn sessions_of_several_workers_are_reached_whoever_received_the_packet() {
+    let mut network = Network::new(17);
+    network.config.workers = 2;
+    let running = network.start();
+    network.associate();
+    let other = SessionPlan {
+        ue: Some(Ipv4Addr::new(10, 60, 0, 8)),
+        ..network.plan()
+    };
+    let (_, first) = network.establish(&other);
+    let (session, second) = network.establish(&network.plan());
+    assert_eq!([first, second].map(|fteid| fteid.teid.get() >> 28), [0, 1]);
+
+    for _ in 0..2 {
+        network.uplink(&running, second.teid, 100);
+        network.downlink(&running, 100);
+    }
+
+    assert_eq!(volume(&network.delete(session)), (256, 256));
     running.stop();
 }
