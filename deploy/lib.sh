@@ -32,6 +32,8 @@ TEST_PACKAGES=(curl iproute2 jq nfdump nftables nginx-light python3-jsonschema t
 # Installed where the distribution has them as packages; tests that need one say when it is not
 # there. scapy: a foreign encoder. chromium: the console's pages. hledger: an auditor of the books.
 TEST_EXTRAS=(chromium hledger python3-scapy)
+# For the step `dpdk` and benches/dpdk.sh; nothing else needs them. dpdk-dev has testpmd.
+DPDK_PACKAGES=(libdpdk-dev dpdk-dev)
 
 # Versions that the scripts were written for; one already installed is used as it is.
 NEXTEST_VERSION=0.9.143

@@ -24,6 +24,7 @@ STEPS=(
     "clippy    lints, warnings refused"
     "doc       documentation builds, warnings refused"
     "tests     unit, property, integration tests"
+    "dpdk      the packet back end of feature dpdk: lints, tests, the binary compiles with it"
     "doctests  examples in documentation"
     "loom      the arena's rows under every interleaving of writer and reader"
     "fuzz      fuzz targets compile and run shortly"
@@ -103,6 +104,26 @@ step_tests() {
         --workspace || status=$?
     [ $status -eq 0 ] || return $status
     python3 "$CHECK" skips "$report" || return $SKIPPED
+}
+
+# A feature of its own, because it needs a library of the system. The light crates alone: their
+# features do not touch RocksDB. `cargo check` shows that the binary builds with it.
+step_dpdk() {
+    want_packages "${DPDK_PACKAGES[@]}"
+    if ! pkg-config --atleast-version=21.11 libdpdk; then
+        if [ -z "$(offered_packages libdpdk-dev)" ]; then
+            echo "skipped: this distribution has no libdpdk 21.11 or later"
+            return $SKIPPED
+        fi
+        echo "libdpdk-dev is offered here and not installed: apt-get install libdpdk-dev"
+        return 1
+    fi
+    local selection=(-p dpdk-sys -p qlink-io --features qlink-io/dpdk)
+    cargo clippy --locked --profile ci "${selection[@]}" --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --profile ci "${selection[@]}" --no-deps
+    cargo nextest run --locked --cargo-profile ci --profile "$NEXTEST_PROFILE" "${selection[@]}" \
+        -E 'binary(dpdk) | test(dpdk::) | test(probe::) | test(neighbour::) | test(frame::)'
+    cargo check --locked --profile ci -p qlink --features dpdk
 }
 
 step_doctests() {

@@ -46,9 +46,10 @@ def table(name):
     return [line.split() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def metadata():
+def metadata(*features):
     """Workspace members by name, and the resolved graph as {package id: node}."""
     command = ["cargo", "metadata", "--format-version", "1", "--locked"]
+    command += [f"--features={feature}" for feature in features]
     out = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     if out.returncode != 0:
         sys.exit("cargo metadata failed: is Cargo.lock up to date?")
@@ -143,24 +144,34 @@ def reachable(root, nodes):
     return seen
 
 
+def built(*features):
+    """Names of every package that the binary `qlink` reaches with these of its features on."""
+    members, by_id, nodes = metadata(*(f"qlink/{feature}" for feature in features))
+    return {by_id[i]["name"] for i in reachable(members["qlink"]["id"], nodes)}
+
+
 def packages():
     """Faults of the named packages."""
-    members, by_id, nodes = metadata()
+    members, _, _ = metadata()
     if "qlink" not in members:
         yield "no package `qlink` in the workspace"
         return
-    built = {by_id[i]["name"] for i in reachable(members["qlink"]["id"], nodes)}
+    default = built()
     for name, due, *place in table("packages.txt"):
         linked_by = sorted(
             member["name"]
             for member in members.values()
             if any(d["name"] == name and d["kind"] != "dev" for d in member["dependencies"])
         )
-        there = bool(linked_by) and name in built
+        there = bool(linked_by) and name in default
         if due == "now" and not there:
             yield f"{name}: gone from the build of `qlink` (place: {' '.join(place)})"
         elif due == "later" and (there or name in members):
             yield f"{name}: is in the build; packages.txt still says `later`"
+        elif due not in ("now", "later") and name not in built(due):
+            yield f"{name}: gone from the build of `qlink` with its feature `{due}`"
+        elif due not in ("now", "later") and there:
+            yield f"{name}: is in the build without the feature `{due}`"
         else:
             print(f"{name:<14} {', '.join(linked_by) or 'NOT IN THE BUILD YET: ' + ' '.join(place)}")
 

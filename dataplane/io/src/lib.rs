@@ -6,11 +6,14 @@
 //! | [`pcap`] | total readers of pcap and pcapng, and their writers |
 //! | [`handover`] | packets from worker to worker, and waking the one that sleeps |
 //! | [`udp`] | a UDP endpoint with `recvmmsg`/`sendmmsg` in bursts of 32 and optional GSO/GRO, without privileges |
+//! | `dpdk` | a network card, or a virtual device, driven by DPDK (feature `dpdk`) |
 //! | `uring` | the work of [`udp`] over io_uring (feature `uring`) |
 //! | [`packet`] | a passive tap: frames of an interface out of a ring shared with the kernel |
 //! | [`probe`] | which back ends can run here and now, and what to do about the others |
 //! | [`xdp`] | one queue of an interface through AF_XDP, steered by an embedded program |
 //! | [`tun`] | a TUN interface: IP packets to and from the machine's own kernel |
+//! | [`frame`] | Ethernet, IP and UDP headers around a packet that leaves a raw interface |
+//! | [`neighbour`] | from an address to the card that takes it |
 //! | [`interfaces`] | the addresses that the machine has itself |
 //! | [`arena`] | the shared file mapping that counters live in and that survives `kill -9` |
 //! | [`filemap`] | a file as `&[u8]`, for content copies |
@@ -35,12 +38,17 @@
 pub mod arena;
 mod burst;
 pub mod clock;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 mod error;
 pub mod filemap;
+pub mod frame;
 pub mod handover;
 pub mod interfaces;
 mod map;
 pub mod mem;
+pub mod neighbour;
+mod netlink;
 #[cfg(test)]
 mod netns;
 pub mod packet;

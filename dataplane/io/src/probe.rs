@@ -247,8 +247,35 @@ fn xdp() -> Availability {
     )
 }
 
+/// About cards: virtual devices run wherever the back end is built in.
+#[cfg(feature = "dpdk")]
+fn dpdk() -> Availability {
+    use crate::dpdk::{Missing, missing_for_cards};
+
+    let (reason, error, fix) = match missing_for_cards() {
+        None => return Availability::Usable,
+        Some(Missing::Vfio(error)) => (
+            "no VFIO for cards",
+            Some(error),
+            "turn the IOMMU on, modprobe vfio-pci, give the user /dev/vfio/*; virtual devices run",
+        ),
+        Some(Missing::Card) => (
+            "no card is bound to VFIO",
+            None,
+            "dpdk-devbind.py -b vfio-pci ADDRESS; virtual devices run",
+        ),
+        Some(Missing::HugePages) => (
+            "no free huge pages for cards",
+            None,
+            "sysctl vm.nr_hugepages=512; virtual devices run",
+        ),
+    };
+    Availability::Unusable(Obstacle { reason, error, fix })
+}
+
+#[cfg(not(feature = "dpdk"))]
 const fn dpdk() -> Availability {
-    Availability::not_built("build with the feature dpdk")
+    Availability::not_built("install libdpdk-dev and build with the feature dpdk")
 }
 
 #[cfg(test)]

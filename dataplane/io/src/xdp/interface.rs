@@ -3,8 +3,8 @@
 use std::io;
 
 use super::error::XdpError;
-use super::frame::MacAddress;
-use super::netlink::{Netlink, Question, attributes, push_attribute, word};
+use crate::frame::MacAddress;
+use crate::netlink::{Netlink, Question, attributes, push_attribute, word};
 
 const GET_LINK: u16 = 18;
 const NEW_LINK: u16 = 16;

@@ -33,11 +33,8 @@ mod assembler;
 mod available;
 mod bpf;
 mod error;
-pub mod frame;
 mod interface;
 mod mapping;
-mod neighbour;
-mod netlink;
 mod port;
 mod program;
 mod ring;
@@ -49,11 +46,13 @@ mod umem;
 pub use available::{Availability, Support, available};
 pub use error::XdpError;
 pub use interface::Interface;
-pub use neighbour::{
-    NEIGHBOURS_MAX, NeighbourKeeper, NeighbourReader, NeighbourTable, ROUTES_MAX, Route,
-};
 pub use port::{FRAMES_RANGE, FrameUse, XdpConfig, XdpPort, XdpStats};
 pub use socket::{CopyChoice, CopyMode};
 pub use steering::{AttachChoice, AttachMode, ENDPOINTS_MAX, PREFIXES_MAX, Steering, SteeringRule};
 pub use transmit::TransmitStats;
 pub use umem::{FrameSize, HEADROOM};
+
+pub use crate::frame;
+pub use crate::neighbour::{
+    NEIGHBOURS_MAX, NeighbourKeeper, NeighbourReader, NeighbourTable, ROUTES_MAX, Route,
+};

@@ -10,15 +10,15 @@ use std::time::Duration;
 use qlink_wire::LinkType;
 
 use super::error::XdpError;
-use super::frame::{Envelope, Framer};
 use super::interface::Interface;
-use super::neighbour::NeighbourReader;
 use super::ring::{Consumer, Producer};
 use super::socket::{CopyChoice, CopyMode, XdpSocket};
 use super::steering::Steering;
 use super::transmit::{SendError, Transmit, TransmitStats};
 use super::umem::{FrameSize, Umem};
 use crate::burst::BURST_MAX;
+use crate::frame::{Envelope, Framer};
+use crate::neighbour::NeighbourReader;
 use crate::wait::{Ready, wait};
 use crate::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSink, PacketSource, clock};
 

@@ -4,12 +4,12 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::frame::{FrameError, Framer};
-use super::neighbour::NeighbourReader;
 use super::ring::{Consumer, Producer};
 use super::socket::XdpSocket;
 use super::umem::Umem;
 use crate::Outgoing;
+use crate::frame::{FrameError, Framer};
+use crate::neighbour::NeighbourReader;
 
 /// Most system calls for one burst (chosen: in copy mode each sends 32 packets, so that a burst
 /// needs one and leftovers another).
@@ -168,15 +168,14 @@ impl Transmit {
                 self.neighbours.report(item.to.ip());
                 (&mut self.stats.no_next_hop, libc::EHOSTUNREACH)
             }
-            Refusal::Frame(FrameError::TooLong { .. } | FrameError::NoRoom { .. }) => {
-                (&mut self.stats.too_long, libc::EMSGSIZE)
-            }
-            Refusal::Frame(FrameError::FamilyMismatch) => {
-                (&mut self.stats.unframeable, libc::EAFNOSUPPORT)
-            }
-            Refusal::Frame(FrameError::NotIp) => {
-                (&mut self.stats.unframeable, libc::EPROTONOSUPPORT)
-            }
+            Refusal::Frame(error) => match error {
+                FrameError::TooLong { .. } | FrameError::NoRoom { .. } => {
+                    (&mut self.stats.too_long, error.code())
+                }
+                FrameError::FamilyMismatch | FrameError::NotIp => {
+                    (&mut self.stats.unframeable, error.code())
+                }
+            },
         };
         *counter = counter.saturating_add(1);
         io::Error::from_raw_os_error(code)

@@ -16,8 +16,8 @@ use std::time::Duration;
 use qlink_io::seqpacket::{SeqConn, SeqListener};
 use qlink_meter::{ArenaLayout, ArenaSetup, CounterArena, SessionIdentity, SessionSlot, Usage};
 use qlink_pfcp::{
-    Answer, Association, AssociationLimits, DataPlaneInfo, MAX_MESSAGE_BYTES, Novelty, Request,
-    SessionRules, TunnelAddress, decode_request, encode_answer,
+    Answer, Association, AssociationLimits, Cause, DataPlaneInfo, MAX_MESSAGE_BYTES, Novelty,
+    Refusal, Request, SessionRules, TunnelAddress, decode_request, encode_answer,
 };
 use qlink_types::codec::Text;
 use qlink_types::ids::{SessionId, Teid};
@@ -194,6 +194,11 @@ impl State {
                 let usage = self.arena.usage(slot).to_session_usage();
                 self.arena.close_session(slot);
                 Answer::Deleted { session, usage }
+            }
+            // No gateway asks for these; an operator's command does.
+            Request::Trace { .. } | Request::TraceProgress { .. } | Request::Charges { .. } => {
+                let refusal = Refusal::new(Cause::ServiceUnsupported, "not simulated");
+                Answer::Refused { refusal }
             }
             Request::List { after } => {
                 let (page, more) = self.association.page(after);

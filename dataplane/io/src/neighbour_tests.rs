@@ -132,3 +132,13 @@ fn the_kernels_messages_are_read() {
         parse_neighbour(&entry[..cut], 5);
     }
 }
+
+#[test]
+fn a_fixed_table_is_there_at_once_and_takes_reports_without_a_keeper() {
+    let mut reader = NeighbourReader::fixed(table());
+
+    reader.update();
+    reader.report(ip("10.0.0.9"));
+
+    assert_eq!(reader.table(), &table());
+}

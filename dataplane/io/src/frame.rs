@@ -133,6 +133,17 @@ pub enum FrameError {
     },
 }
 
+impl FrameError {
+    /// What the system would say of such a packet on a socket (`errno`).
+    pub(crate) const fn code(self) -> i32 {
+        match self {
+            Self::FamilyMismatch => libc::EAFNOSUPPORT,
+            Self::TooLong { .. } | Self::NoRoom { .. } => libc::EMSGSIZE,
+            Self::NotIp => libc::EPROTONOSUPPORT,
+        }
+    }
+}
+
 /// Writes frames for one interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Framer {

@@ -37,7 +37,7 @@ const TYPE_DONE: u16 = 3;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
+pub(crate) enum Question {
     /// Everything of a kind.
     Dump,
     /// One object.
@@ -48,7 +48,7 @@ pub(super) enum Question {
 
 /// A socket to one netlink family. It stays in the network namespace it was opened in.
 #[derive(Debug)]
-pub(super) struct Netlink {
+pub(crate) struct Netlink {
     socket: OwnedFd,
     sequence: u32,
     buffer: Box<[u8]>,
@@ -56,12 +56,12 @@ pub(super) struct Netlink {
 
 impl Netlink {
     /// Routes, links and neighbours.
-    pub(super) fn route() -> io::Result<Self> {
+    pub(crate) fn route() -> io::Result<Self> {
         Self::open(libc::NETLINK_ROUTE)
     }
 
     /// Families that are known by name.
-    pub(super) fn generic() -> io::Result<Self> {
+    pub(crate) fn generic() -> io::Result<Self> {
         Self::open(libc::NETLINK_GENERIC)
     }
 
@@ -97,7 +97,7 @@ impl Netlink {
     }
 
     /// Asks, and gives every object of the answer to `each`: its type and its payload.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &mut self,
         kind: u16,
         question: Question,
@@ -205,7 +205,7 @@ fn acknowledged(payload: &[u8]) -> io::Result<()> {
 }
 
 /// The attributes in `bytes`: type without its flag bits, and value.
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let ([a, b, c, d], _) = bytes.split_first_chunk::<4>()?;
         let length = usize::from(u16::from_ne_bytes([*a, *b]));
@@ -216,7 +216,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 }
 
 /// Appends an attribute.
-pub(super) fn push_attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(crate) fn push_attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = value.len().saturating_add(4);
     bytes.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -225,7 +225,7 @@ pub(super) fn push_attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// A 32-bit attribute in the machine's byte order.
-pub(super) fn word(value: &[u8]) -> Option<u32> {
+pub(crate) fn word(value: &[u8]) -> Option<u32> {
     value
         .first_chunk::<4>()
         .map(|word| u32::from_ne_bytes(*word))

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::frame::MacAddress;
-use super::netlink::{Netlink, Question, attributes, push_attribute, word};
+use crate::frame::MacAddress;
+use crate::netlink::{Netlink, Question, attributes, push_attribute, word};
 
 /// Most routes of one interface (chosen: they are searched one after another).
 pub const ROUTES_MAX: usize = 64;
@@ -246,6 +246,23 @@ pub struct NeighbourReader {
 }
 
 impl NeighbourReader {
+    /// A reader of a table that never changes, for an interface that the kernel does not know.
+    #[must_use]
+    pub fn fixed(table: NeighbourTable) -> Self {
+        let table = Arc::new(table);
+        // Nobody reads reports.
+        let (reporter, _) = sync_channel(0);
+        Self {
+            published: Arc::new(Published {
+                generation: AtomicU64::new(0),
+                table: Mutex::new(Arc::clone(&table)),
+            }),
+            seen: 0,
+            table,
+            reporter,
+        }
+    }
+
     /// Takes over a newer table if there is one and it can be had without waiting.
     #[inline]
     pub fn update(&mut self) {
