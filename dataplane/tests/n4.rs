@@ -2,8 +2,9 @@
 //! loopback.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -11,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use qlink_dataplane::{DataplaneConfig, DataplaneError, run};
+use qlink_io::seqpacket::SeqConn;
 use qlink_meter::ArenaSet;
 use qlink_pfcp::DataPlaneInfo;
 use qlink_pfcp::model::{
@@ -57,6 +59,9 @@ impl Network {
             socket
         };
         let (gnb, origin, smf_socket) = (socket(2, 2152), socket(3, 0), socket(4, 0));
+        smf_socket
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
         let path = |name: &str| folder.path().join(name);
         let config = serde_json::json!({
             "n3": SocketAddr::new(at(1), 2152),
@@ -75,7 +80,10 @@ impl Network {
             address: at(4),
             recovery: Time::new(1_700_000_000),
             peer: SocketAddr::new(at(1), 8805),
-            timers: Timers::default(),
+            timers: Timers {
+                t1: Duration::from_millis(300),
+                ..Timers::default()
+            },
             enterprise: ENTERPRISE_ID,
         });
         Self {
@@ -126,10 +134,14 @@ impl Network {
                 }
             }
             assert!(Instant::now() < deadline, "nothing happened");
-            let length = self.smf_socket.recv(&mut buffer).unwrap();
+            let received = self.smf_socket.recv(&mut buffer);
             let now = self.now();
-            let bytes = buffer.get(..length).unwrap();
-            self.heard.extend(self.smf.datagram(now, bytes));
+            let happened = match received {
+                Ok(length) => self.smf.datagram(now, buffer.get(..length).unwrap()),
+                // Nothing came, or the data plane was not there: what is due goes again.
+                Err(_) => self.smf.timer(now),
+            };
+            self.heard.extend(happened);
         }
     }
 
@@ -516,4 +528,104 @@ fn sessions_of_several_workers_are_reached_whoever_received_the_packet() {
 
     assert_eq!(volume(&network.delete(session)), (256, 256));
     running.stop();
+}
+
+/// Not a test of its own: the data plane of `usage_is_exact_through_kill_9`, until it is killed.
+#[test]
+fn child_runs_a_data_plane() {
+    let Ok(config) = std::env::var("QLINK_N4_CHILD") else {
+        return;
+    };
+    let config: DataplaneConfig = serde_json::from_str(&config).unwrap();
+    run(&config, |_| {}, &AtomicBool::new(false)).unwrap();
+}
+
+/// The data plane as a process, once it answers.
+fn spawn(network: &Network) -> Child {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["child_runs_a_data_plane", "--exact"])
+        .env(
+            "QLINK_N4_CHILD",
+            serde_json::to_string(&network.config).unwrap(),
+        )
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + WITHIN;
+    while SeqConn::connect(&network.config.control_socket).is_err() {
+        assert!(Instant::now() < deadline, "the data plane does not answer");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+#[test]
+fn usage_is_exact_through_kill_9() {
+    let kills = if std::env::var_os("QLINK_LONG").is_some() {
+        200
+    } else {
+        20
+    };
+    let mut network = Network::new(18);
+    network.origin.set_nonblocking(true).unwrap();
+    let n3 = network.config.n3;
+    let mut child = spawn(&network);
+    network.associate();
+    let plan = SessionPlan {
+        threshold: Some(5_000),
+        ..network.plan()
+    };
+    let (session, fteid) = network.establish(&plan);
+    let inner = datagram((UE, 40_000).into(), SERVER.parse().unwrap(), 100);
+    let length = u16::try_from(inner.len()).unwrap();
+    let mut message = gpdu_header(fteid.teid.get(), length).to_vec();
+    message.extend(&inner);
+
+    let (mut left, mut usage) = (0_u64, BTreeMap::new());
+    let mut buffer = [0; 2048];
+    for round in 0..kills {
+        // Killed somewhere among the packets, at another place each time.
+        for number in 0..100 {
+            network.gnb.send_to(&message, n3).unwrap();
+            if number == round % 100 {
+                // Every other time when all of them have passed.
+                std::thread::sleep(Duration::from_millis(2 * (round % 2)));
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        child = spawn(&network);
+        while network.origin.recv(&mut buffer).is_ok() {
+            left += u64::from(length);
+        }
+    }
+    let now = network.now();
+    network.smf.delete(now, session);
+    network.until(|happened| {
+        let (reports, end) = match happened {
+            Happened::Reported { report, .. } => (&report.reports, None),
+            Happened::Deleted { reports, .. } => (reports, Some(())),
+            _ => return None,
+        };
+        for report in reports {
+            usage.insert((report.urr, report.sequence), report.volume.unwrap().uplink);
+        }
+        end
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let reported: u64 = usage.values().sum();
+    let uncertain = ArenaSet::open(&network.config.arena)
+        .unwrap()
+        .totals()
+        .uncertain_bytes;
+    assert!(left > 0);
+    assert!(reported <= left, "{reported} bytes reported, {left} left");
+    assert!(
+        left <= reported + uncertain,
+        "{left} bytes left, {reported} reported, {uncertain} uncertain"
+    );
+    // At most one burst for each kill.
+    assert!(uncertain <= kills * 32 * u64::from(length), "{uncertain}");
 }
