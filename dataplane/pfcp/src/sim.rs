@@ -200,23 +200,9 @@ impl SessionPlan {
             },
             volume_kind,
             triggers,
-            period: None,
             volume_threshold: total(self.threshold),
             volume_quota: total(self.quota),
-            time_threshold: None,
-            time_quota: None,
-            event_threshold: None,
-            event_quota: None,
-            quota_holding: None,
-            quota_validity: None,
-            monitoring: Vec::new(),
-            inactivity: None,
-            dropped_threshold: None,
-            linked: Vec::new(),
-            quota_action: None,
-            before_enforcement: false,
-            inactive: false,
-            packets: true,
+            ..Urr::silent(id)
         }
     }
 }

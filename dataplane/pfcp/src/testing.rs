@@ -223,27 +223,12 @@ pub fn volume_urr(id: u32, total: u64) -> Urr {
         },
         volume_kind: VolumeKind::Network,
         triggers: Triggers::NONE.with(Trigger::VolumeThreshold),
-        period: None,
         volume_threshold: Some(VolumeLimit {
             total: Some(total),
             uplink: None,
             downlink: None,
         }),
-        volume_quota: None,
-        time_threshold: None,
-        time_quota: None,
-        event_threshold: None,
-        event_quota: None,
-        quota_holding: None,
-        quota_validity: None,
-        monitoring: Vec::new(),
-        inactivity: None,
-        dropped_threshold: None,
-        linked: Vec::new(),
-        quota_action: None,
-        before_enforcement: false,
-        inactive: false,
-        packets: true,
+        ..Urr::silent(UrrId::new(id))
     }
 }
 

@@ -1,11 +1,11 @@
 //! The node as it stood when the process ended, and its sessions in the workers.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
-use qlink_io::clock;
+use qlink_io::{IoError, clock};
 use qlink_meter::{Recovered, SessionState};
 use qlink_pfcp::model::{NodeId, Seid, SessionModel, Time};
 use qlink_pfcp::node::{FEATURES, Node, NodeConfig, NodeLimits, Record, SeidKey, Timers};
@@ -64,8 +64,7 @@ pub(crate) fn restore(start: &mut Start, of: N4Start<'_>) -> Result<N4, Dataplan
     let now = Duration::from_nanos(now_ns);
     let node = Node::restore(node_config, records, now, &mut view)?;
     start.shards = shards;
-    let socket = UdpSocket::bind(config.listen)?;
-    socket.set_nonblocking(true)?;
+    let socket = bind(config.listen)?;
     let mut n4 = N4 {
         applications: Applications::new(node.applications()),
         node,
@@ -81,6 +80,16 @@ pub(crate) fn restore(start: &mut Start, of: N4Start<'_>) -> Result<N4, Dataplan
     n4.seat_sessions(start, &standing, now_ns);
     tracing::info!(sessions = n4.routes.len(), listen = %config.listen, "PFCP node restored");
     Ok(n4)
+}
+
+fn bind(address: SocketAddr) -> Result<UdpSocket, IoError> {
+    let bound = UdpSocket::bind(address);
+    let ready = bound.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    ready.map_err(|source| IoError::Socket {
+        operation: "bind PFCP",
+        address,
+        source,
+    })
 }
 
 impl N4 {

@@ -1,8 +1,7 @@
 //! All usage rules of a session.
 
 use qlink_pfcp::model::{
-    MeasurementMethod, Resolution, SessionModel, Trigger, Triggers, Urr, UrrId, UsageReport,
-    VolumeKind,
+    Resolution, SessionModel, Trigger, Triggers, Urr, UrrId, UsageReport, VolumeKind,
 };
 
 use super::counters::UrrCounters;
@@ -98,7 +97,7 @@ impl SessionUrrs {
         for row in recovered.iter().filter(|row| row.session == slot) {
             let rule = model.urrs.get(&row.urr).cloned();
             let stands = rule.is_some();
-            let rule = rule.unwrap_or_else(|| unknown(row.urr));
+            let rule = rule.unwrap_or_else(|| Urr::silent(row.urr));
             let mut state = UrrState::resumed(rule, row.place, row.counters, row.marks);
             // A rule that ended and came again has two rows; the one that ended says so.
             if stands && !state.has_ended() {
@@ -481,36 +480,5 @@ fn write(state: &mut UrrState, update: &mut ProofUpdate<'_>) {
     }
     if dirty.marks {
         update.urr_marks(state.place, &state.marks);
-    }
-}
-
-/// A rule of which only reports are left.
-fn unknown(id: UrrId) -> Urr {
-    Urr {
-        id,
-        method: MeasurementMethod {
-            volume: true,
-            duration: true,
-            event: false,
-        },
-        volume_kind: VolumeKind::Network,
-        triggers: Triggers::NONE,
-        period: None,
-        volume_threshold: None,
-        volume_quota: None,
-        time_threshold: None,
-        time_quota: None,
-        event_threshold: None,
-        event_quota: None,
-        quota_holding: None,
-        quota_validity: None,
-        monitoring: Vec::new(),
-        inactivity: None,
-        dropped_threshold: None,
-        linked: Vec::new(),
-        quota_action: None,
-        before_enforcement: false,
-        inactive: false,
-        packets: true,
     }
 }

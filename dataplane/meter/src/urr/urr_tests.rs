@@ -38,23 +38,7 @@ pub(super) fn urr(id: u32) -> Urr {
             .iter()
             .filter(|trigger| !matches!(trigger, Trigger::Start | Trigger::Stop))
             .fold(Triggers::NONE, |set, trigger| set.with(*trigger)),
-        period: None,
-        volume_threshold: None,
-        volume_quota: None,
-        time_threshold: None,
-        time_quota: None,
-        event_threshold: None,
-        event_quota: None,
-        quota_holding: None,
-        quota_validity: None,
-        monitoring: Vec::new(),
-        inactivity: None,
-        dropped_threshold: None,
-        linked: Vec::new(),
-        quota_action: None,
-        before_enforcement: false,
-        inactive: false,
-        packets: true,
+        ..Urr::silent(UrrId::new(id))
     }
 }
 

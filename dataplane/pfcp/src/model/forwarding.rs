@@ -102,7 +102,7 @@ pub struct FarChanges {
     pub send_end_marker: bool,
 }
 
-/// How packets are kept. Source: TS 29.244 §8.2.35.
+/// How packets are kept. Source: TS 29.244 §8.2.28.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Buffering {
     /// Most packets that the control plane suggests to keep.

@@ -49,7 +49,7 @@ numbers! {
     Precedence(u32);
     /// `QoS` flow identifier, 0 to 63. Source: TS 29.244 §8.2.89.
     Qfi(u8);
-    /// Seconds since the Unix epoch; PFCP carries NTP seconds. Source: TS 29.244 §8.2.24.
+    /// Seconds since the Unix epoch; PFCP carries NTP seconds. Source: RFC 5905 §6.
     Time(u64);
 }
 

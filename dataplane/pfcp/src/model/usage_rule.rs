@@ -171,9 +171,43 @@ pub struct Urr {
     pub packets: bool,
 }
 
+impl Urr {
+    /// A rule that measures bytes, packets and seconds for ever and reports nothing by itself.
+    #[must_use]
+    pub const fn silent(id: UrrId) -> Self {
+        Self {
+            id,
+            method: MeasurementMethod {
+                volume: true,
+                duration: true,
+                event: false,
+            },
+            volume_kind: VolumeKind::Network,
+            triggers: Triggers::NONE,
+            period: None,
+            volume_threshold: None,
+            volume_quota: None,
+            time_threshold: None,
+            time_quota: None,
+            event_threshold: None,
+            event_quota: None,
+            quota_holding: None,
+            quota_validity: None,
+            monitoring: Vec::new(),
+            inactivity: None,
+            dropped_threshold: None,
+            linked: Vec::new(),
+            quota_action: None,
+            before_enforcement: false,
+            inactive: false,
+            packets: true,
+        }
+    }
+}
+
 /// A monitoring time with the limits that hold behind it.
 ///
-/// Source: TS 29.244 §8.2.23 and §5.2.2.2.
+/// Source: TS 29.244 §8.2.15 and §5.2.2.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Split {
     /// When.
@@ -259,11 +293,11 @@ pub struct UsageReport {
     pub first_packet: Option<Time>,
     /// Last packet in it.
     pub last_packet: Option<Time>,
-    /// Usage before or after a monitoring time. Source: TS 29.244 §8.2.45.
+    /// Usage before or after a monitoring time. Source: TS 29.244 §8.2.59.
     pub split: Option<SplitSide>,
 }
 
-/// On which side of a monitoring time a usage lies. Source: TS 29.244 §8.2.45.
+/// On which side of a monitoring time a usage lies. Source: TS 29.244 §8.2.59.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SplitSide {
     /// Before it.
