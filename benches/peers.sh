@@ -2,7 +2,9 @@
 # Packets per CPU-second of Qlink and of others' meters on the same fresh traffic, in one run.
 #
 #   benches/peers.sh                    all meters of Debian packages (installed when missing)
-#   benches/peers.sh --ebpf OBJECT      a GTP-U XDP program of somebody's beside our pipeline
+#   benches/peers.sh --ebpf OBJECT ...  a GTP-U XDP program of somebody's beside our pipeline, by
+#                                       BPF_PROG_TEST_RUN; the options behind OBJECT are those
+#                                       of examples/ebpf.rs: --program, --frame, --fill, --verdict
 #   benches/peers.sh --ebpf self-test   the same with a small program compiled here
 #
 # Environment: PACKETS (4000000), ROUNDS (3), CARGO_TARGET_DIR (see deploy/lib.sh).
@@ -14,7 +16,8 @@
 # included. Meters without GTP-U get the inner packets on Ethernet, ours and ndpiReader the
 # tunnelled ones. Rounds are interleaved: ours runs before each other meter.
 #
-# Exit status: 0 whatever the figures are; 1 when ours counted a byte wrong; 2: cannot run here.
+# Exit status: 0 whatever the figures are; 1 when ours counted a byte wrong or a verdict differs;
+# 2: cannot run here.
 
 # shellcheck source=deploy/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../deploy/lib.sh"
@@ -226,10 +229,37 @@ verdicts() {
         "$FOLDER/rounds" | sort)
 }
 
+# Compiles a program of benches/ebpf into the folder.
+compile_xdp() {
+    clang -O2 -g -Wall -Werror -target bpf -I "/usr/include/$(gcc -print-multiarch)" \
+        -c "$REPOSITORY/benches/ebpf/$1.c" -o "$FOLDER/$1.o"
+}
+
+compare_program() {
+    local object=$1
+    shift
+    want_packages bpftool clang gcc linux-libc-dev
+    cargo build --quiet --locked --release -p qlink-benches --features ebpf --example ebpf
+    compile_xdp nop
+    if [ "$object" = self-test ]; then
+        compile_xdp self_test
+        object="$FOLDER/self_test.o"
+        set -- --fill "$REPOSITORY/benches/ebpf/fill_self_test.sh" --verdict tx
+    fi
+    # One core for both, the last one: interrupts tend to go to the first.
+    taskset -c "$(($(nproc) - 1))" "$EXAMPLES/ebpf" "$object" "$FOLDER/nop.o" "$@"
+    echo "load average: $(cut -d' ' -f1-3 /proc/loadavg)"
+}
+
 case "${1:-}" in
-"") compare_meters ;;
-*) stop "usage: benches/peers.sh [--ebpf OBJECT|self-test]" ;;
+"")
+    compare_meters
+    # Packets through DPDK beside testpmd.
+    [ ! -x "$REPOSITORY/benches/dpdk.sh" ] || "$REPOSITORY/benches/dpdk.sh"
+    ;;
+--ebpf)
+    [ -n "${2:-}" ] || stop "usage: benches/peers.sh --ebpf OBJECT|self-test [options]"
+    compare_program "${@:2}"
+    ;;
+*) stop "usage: benches/peers.sh [--ebpf OBJECT|self-test [options]]" ;;
 esac
-if [ -z "${1:-}" ] && [ -x "$REPOSITORY/benches/dpdk.sh" ]; then
-    "$REPOSITORY/benches/dpdk.sh"
-fi
