@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use qlink_kernel::prefetch_slice;
+use qlink_kernel::{prefetch, prefetch_slice};
 use qlink_pfcp::SessionRules;
 use qlink_types::ids::Teid;
 use qlink_types::package::RepeatPolicy;
@@ -46,8 +46,10 @@ pub enum SessionKind {
     Ruled,
 }
 
-/// What a packet needs to know of its session.
+/// What a packet needs to know of its session. Aligned so that it lies on two cache lines; at
+/// every address it would lie on three more often than not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(align(64))]
 pub struct HotSession {
     /// Our uplink endpoint; 0: the place is empty.
     pub teid: Teid,
@@ -165,7 +167,13 @@ impl SessionTable {
     /// Starts loading the session in a slot.
     #[inline]
     pub fn prefetch_slot(&self, slot: SessionSlot) {
-        prefetch_slice(&self.sessions, slot.index());
+        if let Some(session) = self.sessions.get(slot.index()) {
+            // One field of each line, in whatever order the compiler has put them.
+            prefetch(&session.teid);
+            prefetch(&session.ue);
+            prefetch(&session.peer);
+            prefetch(&session.quota);
+        }
     }
 
     /// The slot of a subscriber address whose hash is known.

@@ -7,7 +7,9 @@ use qlink_types::units::Bytes;
 use crate::record::StageSink;
 
 /// Cumulative counters of one session, in bytes and packets. See [`SessionUsage`] for meanings.
+/// Aligned so that it lies on two cache lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(align(64))]
 #[expect(
     missing_docs,
     reason = "the fields of SessionUsage and ByteClasses, as words"
