@@ -229,6 +229,8 @@ control_socket = "$DIR/sockets/dataplane"
 arena = "$DIR/dataplane/arena"
 journal = "$DIR/dataplane/journal"
 own = ["$BS_N3", "$ACCESS"]
+# Captures on N3 show each packet, not trains of them.
+udp_offload = "none"
 
 [n6_tun]
 name = "qlink-n6"

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use qlink_io::tun::TunConfig;
+use qlink_io::udp::Offload;
 use serde::{Deserialize, Serialize};
 
 use crate::export::IpfixConfig;
@@ -46,6 +47,11 @@ pub struct DataplaneConfig {
     /// Most bound contents, 1 to 1048576.
     #[serde(default = "default_contents")]
     pub max_contents: u32,
+    /// How UDP ports pass datagrams to the kernel: `segmentation`, in trains where the kernel can
+    /// (GSO and GRO), or `none`, one by one. A capture on this machine shows a train as one long
+    /// datagram, of which dissectors read the first packet only: take `none` while capturing.
+    #[serde(default)]
+    pub udp_offload: UdpOffload,
     /// Further addresses of our own network that no subscriber may send to, at most 256, for
     /// example those of BaseStations and nodes. Our endpoints are among them without being named;
     /// with `n6_tun` so is every address that this machine has when the process starts.
@@ -65,6 +71,26 @@ pub struct DataplaneConfig {
 
 const fn default_workers() -> u8 {
     1
+}
+
+/// How UDP ports pass datagrams to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UdpOffload {
+    /// Trains of datagrams as one message.
+    #[default]
+    Segmentation,
+    /// One by one.
+    None,
+}
+
+impl From<UdpOffload> for Offload {
+    fn from(offload: UdpOffload) -> Self {
+        match offload {
+            UdpOffload::Segmentation => Self::Segmentation,
+            UdpOffload::None => Self::None,
+        }
+    }
 }
 
 /// How packets go to origins.

@@ -37,7 +37,7 @@ pub mod top;
 mod trace;
 mod worker;
 
-pub use config::{ConfigError, DataplaneConfig, N6};
+pub use config::{ConfigError, DataplaneConfig, N6, UdpOffload};
 pub use journal::JournalError;
 pub use metrics::metrics_text;
 pub use n4::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError};

@@ -11,7 +11,7 @@ use qlink_io::handover::{Bell, bell};
 use qlink_io::interfaces::own_addresses;
 use qlink_io::seqpacket::{SeqError, SeqListener};
 use qlink_io::tun::{TunConfig, TunError, TunPort};
-use qlink_io::udp::{Offload, Steering, UdpOptions, UdpPort};
+use qlink_io::udp::{Steering, UdpOptions, UdpPort};
 use qlink_io::{IoError, PacketPort};
 use qlink_meter::{ArenaReader, ReaderError, SetupError, process_secret, shard_path};
 use qlink_pfcp::DataPlaneInfo;
@@ -158,7 +158,7 @@ fn bind(
     steering: Steering,
 ) -> Result<Vec<UdpPort>, DataplaneError> {
     let options = UdpOptions {
-        offload: Offload::Segmentation,
+        offload: config.udp_offload.into(),
         ..UdpOptions::default()
     };
     let group = (config.workers, steering);

@@ -15,7 +15,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use qlink_dataplane::{DataplaneConfig, DataplaneError, metrics_text, run};
+use qlink_dataplane::{DataplaneConfig, DataplaneError, UdpOffload, metrics_text, run};
 use qlink_io::seqpacket::SeqConn;
 use qlink_meter::{ArenaSet, ArenaSetup, CounterArena, TeidAllocator};
 use qlink_pfcp::{
@@ -66,6 +66,7 @@ impl Network {
             n6_peer: Some(origin.local_addr().unwrap()),
             n6_tun: None,
             pfcp: None,
+            udp_offload: UdpOffload::None,
             own: Vec::new(),
             control_socket: path("control"),
             arena: path("arena"),

@@ -376,6 +376,7 @@ impl Network {
             n6_peer: Some(self.addresses.origin_n6),
             n6_tun: None,
             pfcp: None,
+            udp_offload: qlink_dataplane::UdpOffload::default(),
             own: Vec::new(),
             control_socket: self.socket("dataplane"),
             arena: self.arena(),
