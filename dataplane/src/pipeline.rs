@@ -165,6 +165,8 @@ pub(crate) struct Planned<'a> {
     /// Its place among what usage rules count of the burst, or [`NO_ENTRY`].
     pub(crate) measured: u8,
     pub(crate) body: &'a [u8],
+    /// Through which port it leaves.
+    pub(crate) way: Side,
     pub(crate) to: SocketAddr,
     slot: SessionSlot,
     pub(crate) delta: BurstDelta,
@@ -175,6 +177,7 @@ impl Planned<'_> {
     const EMPTY: Self = Self {
         head: Head::NONE,
         measured: NO_ENTRY,
+        way: Side::N6,
         body: &[],
         to: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         slot: SessionSlot::new(0),
@@ -252,10 +255,7 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
     }
     let planned = planned.get_mut(..count).unwrap_or_default();
     plane.note(planned);
-    match side {
-        Side::N3 => plane.send(&mut ports.n6, planned),
-        Side::N6 => plane.send(&mut ports.n3, planned),
-    }
+    plane.send_both(side, ports, planned);
     plane.count(planned, burst.len(), now_ns);
     if traced {
         let received = (source, burst);
@@ -412,6 +412,7 @@ impl Plane {
         let direction = match packet {
             Parsed::Uplink { source, .. } => {
                 self.check_uplink(hot, *source, &inner)?;
+                plan.way = Side::N6;
                 plan.to = self.neighbours.n6_peer;
                 Direction::Uplink
             }
@@ -421,6 +422,7 @@ impl Plane {
                     .filter(|length| *length <= INNER_MAX)
                     .ok_or(DropReason::TooLong)?;
                 plan.head = Head::from(gpdu_header(hot.downlink_teid.get(), length));
+                plan.way = Side::N3;
                 plan.to = hot.peer;
                 Direction::Downlink
             }
@@ -484,22 +486,53 @@ impl Plane {
         }
     }
 
+    /// Sends a burst of `side`. Without rules all of it leaves through the other port.
     #[inline]
-    fn send(&mut self, sink: &mut impl PacketSink, planned: &mut [Planned<'_>]) {
-        let mut accepted = [false; BURST_MAX];
+    fn send_both<A: PacketSink, B: PacketSink>(
+        &mut self,
+        side: Side,
+        ports: &mut Ports<A, B>,
+        planned: &mut [Planned<'_>],
+    ) {
+        if side == Side::N3 || self.has_rules {
+            self.send(Side::N6, &mut ports.n6, planned);
+        }
+        if side == Side::N6 || self.has_rules {
+            self.send(Side::N3, &mut ports.n3, planned);
+        }
+    }
+
+    /// Sends those planned packets that leave through `way`.
+    #[inline]
+    fn send(&mut self, way: Side, sink: &mut impl PacketSink, planned: &mut [Planned<'_>]) {
         let mut items = [Outgoing::EMPTY; BURST_MAX];
-        for (item, plan) in items.iter_mut().zip(planned.iter()) {
+        let mut count = 0_usize;
+        let own = planned.iter().filter(|plan| plan.way == way);
+        for (item, plan) in items.iter_mut().zip(own) {
             *item = Outgoing {
                 head: plan.head.as_slice(),
                 body: plan.body,
                 to: plan.to,
             };
+            count = count.saturating_add(1);
         }
+        let accepted = self.send_items(sink, items.get(..count).unwrap_or_default());
+        let own = planned.iter_mut().filter(|plan| plan.way == way);
+        for (plan, accepted) in own.zip(accepted) {
+            plan.accepted = accepted;
+        }
+    }
+
+    /// Which of the packets the port took.
+    #[inline]
+    fn send_items(
+        &mut self,
+        sink: &mut impl PacketSink,
+        items: &[Outgoing<'_>],
+    ) -> [bool; BURST_MAX] {
+        let mut accepted = [false; BURST_MAX];
         let mut done = 0_usize;
-        while let Some(rest) = items
-            .get(done..planned.len())
-            .filter(|rest| !rest.is_empty())
-        {
+        while let Some(rest) = items.get(done..).filter(|rest| !rest.is_empty()) {
             match sink.send_burst(rest) {
                 Ok(0) => {
                     self.arena
@@ -524,9 +557,7 @@ impl Plane {
                 }
             }
         }
-        for (plan, accepted) in planned.iter_mut().zip(accepted) {
-            plan.accepted = accepted;
-        }
+        accepted
     }
 
     /// Counts what was accepted and forgets the burst.
@@ -643,12 +674,12 @@ fn ruled_packet(packet: &Parsed<'_>) -> RuledPacket {
     match packet {
         Parsed::Uplink {
             teid, source, qfi, ..
-        } => RuledPacket::Uplink {
+        } => RuledPacket::Tunnel {
             teid: *teid,
             source: *source,
             qfi: (*qfi != NO_QFI).then(|| Qfi::new(*qfi)),
         },
-        Parsed::Downlink { .. } | Parsed::Done | Parsed::Signal(_) => RuledPacket::Downlink,
+        Parsed::Downlink { .. } | Parsed::Done | Parsed::Signal(_) => RuledPacket::Plain,
     }
 }
 

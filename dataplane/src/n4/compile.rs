@@ -193,7 +193,8 @@ fn check(model: &SessionModel) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Uplink goes to the network as it is, downlink into a tunnel; copies for others are not made.
+/// Uplink goes to the network as it is or into a tunnel, everything else into a tunnel; copies for
+/// others are not made.
 fn fits(pdr: &Pdr, far: &Far) -> bool {
     match far.action {
         ApplyAction::Drop | ApplyAction::Buffer { .. } => true,
@@ -201,11 +202,7 @@ fn fits(pdr: &Pdr, far: &Far) -> bool {
         ApplyAction::Forward { duplicate: false } => {
             let tunnel = far.forwarding.as_ref().and_then(|to| to.outer.as_ref());
             let tunnel = matches!(tunnel, Some(OuterHeaderCreation::Gtpu { .. }));
-            match pdr.pdi.source {
-                Interface::Access => !tunnel,
-                Interface::Core | Interface::SgiLan => tunnel,
-                Interface::ControlPlane => false,
-            }
+            tunnel || pdr.pdi.source == Interface::Access
         }
     }
 }

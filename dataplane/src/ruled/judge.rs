@@ -14,29 +14,20 @@ use qlink_wire::{PduSessionInfo, gpdu_header, gpdu_header_with_container, protoc
 use super::event::{RuledEvent, RuledNews};
 use super::session::Measured;
 use crate::parse::{Inner, Transport};
-use crate::pipeline::{Head, INNER_MAX, Planned};
+use crate::pipeline::{Head, INNER_MAX, Planned, Side};
 use crate::plane::{NO_ENTRY, Plane};
 
 /// Where a packet of a session with rules came from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RuledPacket {
-    /// Through a tunnel.
-    Uplink {
+    /// Through a tunnel: from a BaseStation, another user plane or the control plane.
+    Tunnel {
         teid: Teid,
         source: IpAddr,
         qfi: Option<Qfi>,
     },
-    /// From the network.
-    Downlink,
-}
-
-impl RuledPacket {
-    const fn direction(self) -> Direction {
-        match self {
-            Self::Uplink { .. } => Direction::Uplink,
-            Self::Downlink => Direction::Downlink,
-        }
-    }
+    /// From the network as it is.
+    Plain,
 }
 
 impl Plane {
@@ -49,12 +40,15 @@ impl Plane {
         now_ns: u64,
         plan: &mut Planned<'_>,
     ) -> Result<bool, DropReason> {
-        let direction = from.direction();
-        self.check_ruled(slot, from, inner)?;
+        let source = self.check_ruled(slot, from, inner)?;
+        let direction = Direction::from_source(source);
         let Some(ruled) = self.ruled.get_mut(slot) else {
             return Err(DropReason::TeidUnknown);
         };
-        let pdr = ruled.block.classify(&meta(from, inner, plan.body)).copied();
+        let pdr = ruled
+            .block
+            .classify(&meta(source, from, inner, plan.body))
+            .copied();
         let pdr = pdr.ok_or(DropReason::NoPdr)?;
         ruled.last_packet_ns = now_ns;
         let mut packet = PacketCount {
@@ -78,7 +72,7 @@ impl Plane {
             Ok(()) => Some(to),
             Err(urr) => match ruled.block.quota_action(urr) {
                 Some(Action::Forward { to, .. }) => {
-                    set_out(plan, to, &self.neighbours.n6_peer)?;
+                    set_out(plan, to, direction, &self.neighbours.n6_peer)?;
                     return self.forward_uncounted(slot, direction, inner, now_ns, plan);
                 }
                 _ => None,
@@ -88,7 +82,8 @@ impl Plane {
         self.expect(slot, &BurstDelta::default());
         let to = admitted.ok_or(DropReason::UrrQuotaExhausted)?;
         self.enforce(slot, &pdr, &packet, now_ns)?;
-        let judged = set_out(plan, to, &self.neighbours.n6_peer).and_then(|()| {
+        let n6_peer = self.neighbours.n6_peer;
+        let judged = set_out(plan, to, direction, &n6_peer).and_then(|()| {
             let direction = content_direction(direction);
             self.judge(slot, direction, inner, now_ns, &mut plan.delta)
         });
@@ -108,15 +103,15 @@ impl Plane {
         Ok(true)
     }
 
-    /// Tunnel's peer, subscriber's address, and where nobody may send to.
+    /// Tunnel's peer, subscriber's address, and where nobody may send to; where the packet is from.
     fn check_ruled(
         &self,
         slot: SessionSlot,
         from: RuledPacket,
         inner: &Inner<'_>,
-    ) -> Result<(), DropReason> {
-        let RuledPacket::Uplink { source, .. } = from else {
-            return Ok(());
+    ) -> Result<Interface, DropReason> {
+        let RuledPacket::Tunnel { source, teid, .. } = from else {
+            return Ok(Interface::Core);
         };
         let Some(ruled) = self.ruled.get(slot) else {
             return Err(DropReason::TeidUnknown);
@@ -124,10 +119,17 @@ impl Plane {
         if !ruled.places.is_peer(source) && !self.neighbours.access.contains(&source) {
             return Err(DropReason::PeerMismatch);
         }
-        if !ruled.places.is_ue(inner.ip.src) {
-            return Err(DropReason::SourceSpoofed);
+        let interface = ruled.places.source_of(teid);
+        match Direction::from_source(interface) {
+            Direction::Uplink if !ruled.places.is_ue(inner.ip.src) => {
+                Err(DropReason::SourceSpoofed)
+            }
+            Direction::Uplink => self.check_destination(inner).map(|()| interface),
+            // A router advertisement goes to all of the session's link.
+            Direction::Downlink if inner.ip.dst.is_multicast() => Ok(interface),
+            Direction::Downlink if !ruled.places.is_ue(inner.ip.dst) => Err(DropReason::UeUnknown),
+            Direction::Downlink => Ok(interface),
         }
-        self.check_destination(inner)
     }
 
     /// Gates and rates.
@@ -216,10 +218,16 @@ const fn content_direction(direction: Direction) -> qlink_content::Direction {
 }
 
 /// Where a planned packet goes, and what goes in front of it.
-fn set_out(plan: &mut Planned<'_>, to: Out, n6_peer: &SocketAddr) -> Result<(), DropReason> {
+fn set_out(
+    plan: &mut Planned<'_>,
+    to: Out,
+    direction: Direction,
+    n6_peer: &SocketAddr,
+) -> Result<(), DropReason> {
     match to {
         Out::N6 => {
             plan.head = Head::NONE;
+            plan.way = Side::N6;
             plan.to = *n6_peer;
             Ok(())
         }
@@ -235,11 +243,12 @@ fn set_out(plan: &mut Planned<'_>, to: Out, n6_peer: &SocketAddr) -> Result<(), 
                 Some(qfi) => {
                     let container = PduSessionInfo {
                         qfi: qfi.get(),
-                        downlink: true,
+                        downlink: direction == Direction::Downlink,
                     };
                     Head::from(gpdu_header_with_container(teid.get(), length, container))
                 }
             };
+            plan.way = Side::N3;
             plan.to = peer;
             Ok(())
         }
@@ -251,15 +260,15 @@ fn set_out(plan: &mut Planned<'_>, to: Out, n6_peer: &SocketAddr) -> Result<(), 
 }
 
 /// What rules look at.
-fn meta(from: RuledPacket, inner: &Inner<'_>, bytes: &[u8]) -> PacketMeta {
+fn meta(source: Interface, from: RuledPacket, inner: &Inner<'_>, bytes: &[u8]) -> PacketMeta {
     let (src_port, dst_port) = match inner.transport {
         Transport::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
         Transport::Udp { src_port, dst_port } => (src_port, dst_port),
         Transport::Other => (0, 0),
     };
-    let (source, teid, qfi) = match from {
-        RuledPacket::Uplink { teid, qfi, .. } => (Interface::Access, Some(teid), qfi),
-        RuledPacket::Downlink => (Interface::Core, None, None),
+    let (teid, qfi) = match from {
+        RuledPacket::Tunnel { teid, qfi, .. } => (Some(teid), qfi),
+        RuledPacket::Plain => (None, None),
     };
     let (tos, flow_label) = marks(bytes);
     PacketMeta {

@@ -7,7 +7,8 @@ use qlink_meter::{
 };
 use qlink_pfcp::SessionRules;
 use qlink_pfcp::model::{
-    Endpoint, OuterHeaderCreation, Seid, SessionModel, UsageReport, VolumeKind,
+    Endpoint, Interface, LocalFTeid, OuterHeaderCreation, Seid, SessionModel, UsageReport,
+    VolumeKind,
 };
 use qlink_types::ids::{ContentId, Teid};
 
@@ -119,6 +120,8 @@ pub(crate) struct Places {
     pub(crate) ues: Vec<UePrefix>,
     /// Ends of tunnels: their packets are the session's.
     pub(crate) tunnels: Vec<(IpAddr, Teid)>,
+    /// Our endpoints that others than BaseStations send to, and who they are.
+    pub(crate) inward: Vec<(Teid, Interface)>,
 }
 
 impl Places {
@@ -152,7 +155,22 @@ impl Places {
         }
         places.tunnels.sort_unstable();
         places.tunnels.dedup();
+        for pdr in model.pdrs.values() {
+            if let Some(LocalFTeid::Fixed(fteid)) = pdr.pdi.local_fteid
+                && pdr.pdi.source != Interface::Access
+            {
+                places.inward.push((fteid.teid, pdr.pdi.source));
+            }
+        }
         places
+    }
+
+    /// Who sends to one of our endpoints.
+    #[inline]
+    pub(crate) fn source_of(&self, teid: Teid) -> Interface {
+        let mut inward = self.inward.iter();
+        let known = inward.find(|(endpoint, _)| *endpoint == teid);
+        known.map_or(Interface::Access, |(_, source)| *source)
     }
 
     /// Whether `address` is the subscriber's.
