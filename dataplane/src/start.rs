@@ -1,13 +1,16 @@
 //! What stands when a process starts: journal and arenas are brought together before a port opens.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use crossbeam::channel::Receiver;
+use qlink_io::arena::ArenaError;
 use qlink_io::handover::{Bell, Sleeper, bell};
 use qlink_io::{Outgoing, clock};
 use qlink_meter::{
-    ArenaReader, ArenaSetup, CounterArena, Recovered, SessionState, TeidAllocator, process_secret,
-    shard_path,
+    ArenaReader, ArenaSetup, CounterArena, Recovered, SessionState, SetupError, TeidAllocator,
+    process_secret, shard_path,
 };
 use qlink_pfcp::{Association, AssociationLimits, Refusal, Request, SessionRules};
 use qlink_types::ids::{ContentId, SessionId, Teid};
@@ -20,6 +23,11 @@ use crate::journal::{Journal, requests_of};
 use crate::plane::{Neighbours, Plane};
 use crate::process::DataplaneError;
 use crate::shard::{Place, Route, shard_of};
+
+/// How often, and how far apart, a locked arena is tried: one second in all (chosen: a killed
+/// process is gone within some milliseconds, on a busy machine some ten times that).
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// State of all shards and of the control plane.
 pub(crate) struct Start {
@@ -68,7 +76,7 @@ impl Start {
                 incarnation,
                 shards: config.workers,
             };
-            let (arena, found) = CounterArena::open(&shard_path(&config.arena, shard), setup)?;
+            let (arena, found) = open_arena(&shard_path(&config.arena, shard), setup)?;
             if shard > 0 && arena.incarnation() != incarnation {
                 return Err(DataplaneError::ShardMismatch { shard });
             }
@@ -251,6 +259,21 @@ impl Start {
         self.places.insert(rules.session, place);
         if let Err(refusal) = result {
             tracing::error!(session = %rules.session, %refusal, "a session could not be resumed");
+        }
+    }
+}
+
+/// Opens an arena. A process that was killed a moment ago still holds its lock while the system
+/// takes its memory back, and whoever starts the next one does not wait for that.
+fn open_arena(path: &Path, setup: ArenaSetup) -> Result<(CounterArena, Recovered), SetupError> {
+    let mut tries = LOCK_TRIES;
+    loop {
+        tries = tries.saturating_sub(1);
+        match CounterArena::open(path, setup) {
+            Err(SetupError::Arena(ArenaError::InUse { .. })) if tries > 0 => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
         }
     }
 }
