@@ -250,6 +250,8 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
                     plane.tracer.dropped(number, reason);
                 }
                 plane.refuse(reason, packet, now_ns);
+                // What was planned before it was refused is not of the next packet here.
+                *plan = Planned::EMPTY;
             }
         }
     }

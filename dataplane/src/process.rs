@@ -1,4 +1,5 @@
-//! A data plane process: worker threads on two UDP ports, one control thread.
+//! A data plane process: worker threads, each on a port towards BaseStations and one towards origins,
+//! and one control thread.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -197,13 +198,20 @@ fn run_on<P: PacketPort + Send>(
                 result
             }));
         }
-        for exporter in exporters {
-            std::thread::Builder::new()
-                .name("qlink-ipfix".into())
-                .spawn_scoped(scope, || exporter.run(&stopped))?;
-        }
-        ready(&control.info);
-        let mut result = serve(&listener, &sleeper, &mut control, &stopped);
+        let exporting = exporters.into_iter().try_for_each(|exporter| {
+            let thread = std::thread::Builder::new().name("qlink-ipfix".into());
+            thread
+                .spawn_scoped(scope, || exporter.run(&stopped))
+                .map(drop)
+        });
+        // Without all of its threads it does not serve: those that run are told to stop.
+        let mut result = match exporting {
+            Ok(()) if running.iter().all(Result::is_ok) => {
+                ready(&control.info);
+                serve(&listener, &sleeper, &mut control, &stopped)
+            }
+            refused => refused.map_err(DataplaneError::from),
+        };
         stop.store(true, Ordering::Relaxed);
         for shard in &control.shards {
             shard.worker.wake();

@@ -124,18 +124,14 @@ impl Tracer {
             };
             ring.offer(came, &[], source.frame(descriptor));
             if let (Verdict::Forwarded, Some(plan)) = (verdict, plan) {
-                let (head, side) = match side {
-                    Side::N3 => (&[][..], Side::N6),
-                    Side::N6 => (plan.head.as_slice(), Side::N3),
-                };
                 let left = Sight {
-                    side,
+                    side: plan.way,
                     peer: Some(plan.to),
                     link: LinkType::RawIp,
                     came: false,
                     ..came
                 };
-                ring.offer(left, head, plan.body);
+                ring.offer(left, plan.head.as_slice(), plan.body);
             }
         }
         self.outcomes = [Outcome::None; BURST_MAX];
