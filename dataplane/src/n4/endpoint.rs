@@ -10,7 +10,7 @@ use crossbeam::channel::Receiver;
 use qlink_meter::prefix_of;
 use qlink_pfcp::model::{Endpoint, FTeid, Rejection, Resolution, Seid, SessionModel, UsageReport};
 use qlink_pfcp::node::{Command as NodeCommand, Effect, Event, Kept, Node, Note, Query, Record};
-use qlink_pfcp::wire::{Codec, DownlinkDataReport, Pfd};
+use qlink_pfcp::wire::{Codec, DownlinkDataReport};
 use qlink_pfcp::{Cause, Refusal};
 use qlink_types::ids::ContentId;
 
@@ -52,6 +52,8 @@ struct Turn {
     gone: Vec<Seid>,
     answers: Vec<(SocketAddr, Vec<u8>)>,
     acknowledged: Vec<(Seid, Vec<(qlink_pfcp::model::UrrId, u32)>)>,
+    /// The records could not be made durable: everything waits until they are.
+    held: bool,
 }
 
 /// The node with everything that its effects need.
@@ -110,23 +112,30 @@ impl N4 {
         })
     }
 
-    /// Whether no worker has told anything.
+    /// Whether no worker has told anything that can be taken in.
     pub(crate) fn is_idle(&self) -> bool {
-        self.events.is_empty()
+        self.turn.0.held || self.events.is_empty()
     }
 
     /// When the node has to be called again at the latest, as monotonic time.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.node.next_deadline()
+        let due = self.node.next_deadline();
+        due.filter(|_| !self.turn.0.held)
     }
 
     /// Takes in what came and carries out what follows; `now_ns` is monotonic.
     pub(crate) fn turn(&mut self, control: &mut Control, now_ns: u64) {
+        if self.turn.0.held {
+            self.end_turn(control, now_ns);
+        }
+        let held = self.turn.0.held;
         let now = Duration::from_nanos(now_ns);
         let mut buffer = vec![0; DATAGRAM_MAX];
         for _ in 0..TURN_MAX {
             // An error of an earlier datagram ("connection refused") is no reason to stop.
             match self.socket.recv_from(&mut buffer) {
+                // Nothing new is begun that could not be promised; peers ask again.
+                Ok(_) if held => {}
                 Ok((length, from)) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
                     self.handle(control, now_ns, Event::Datagram { from, bytes });
@@ -134,6 +143,9 @@ impl N4 {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {}
             }
+        }
+        if held {
+            return;
         }
         for _ in 0..TURN_MAX {
             let Ok(event) = self.events.try_recv() else {
@@ -201,9 +213,7 @@ impl N4 {
                 let result = self.command(control, now_ns, session, *command);
                 return Some((token, result));
             }
-            Effect::Applications { changed, sessions } => {
-                self.recompile(control, changed, &sessions);
-            }
+            Effect::Applications { sessions, .. } => self.recompile(control, &sessions),
             Effect::Buffering { session, kept, .. } => {
                 if let Some(seat) = self.pool.seat(session) {
                     let slot = seat.place.slot;
@@ -341,12 +351,7 @@ impl N4 {
         }
     }
 
-    fn recompile(
-        &mut self,
-        control: &Control,
-        _changed: Vec<(qlink_pfcp::model::ApplicationId, Vec<Pfd>)>,
-        sessions: &[Seid],
-    ) {
+    fn recompile(&mut self, control: &Control, sessions: &[Seid]) {
         self.applications = Applications::new(self.node.applications());
         let compiler = RuleCompiler {
             applications: &self.applications,
@@ -374,12 +379,20 @@ impl N4 {
 
     /// Records first, then everything that may be seen outside.
     fn end_turn(&mut self, control: &mut Control, now_ns: u64) {
-        let turn = std::mem::take(&mut self.turn.0);
+        let mut turn = std::mem::take(&mut self.turn.0);
         if !turn.records.is_empty() {
-            self.shorten();
+            if !turn.held {
+                self.shorten();
+            }
             if let Err(error) = self.journal.append(&turn.records) {
-                // Peers ask again; what was not promised may be lost.
-                tracing::error!(%error, "the node's journal cannot be written: no answer leaves");
+                if !turn.held {
+                    tracing::error!(%error, "the node's journal cannot be written: no answer leaves");
+                }
+                // The node has decided and would repeat its answers, so nothing passes by the
+                // records. The answers themselves are not kept: peers ask again.
+                turn.answers.clear();
+                turn.held = true;
+                self.turn.0 = turn;
                 return;
             }
         }
@@ -465,3 +478,7 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "endpoint_tests.rs"]
+mod tests;
