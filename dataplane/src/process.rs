@@ -305,7 +305,7 @@ fn exporters(config: &DataplaneConfig) -> Result<Vec<Exporter>, DataplaneError> 
             observation_domain: domain.saturating_add(shard.into()),
             ..ipfix
         };
-        Ok(Exporter::new(of_worker, reader)?)
+        Ok(Exporter::new(of_worker, shard, reader)?)
     };
     (0..config.workers).map(exporter).collect()
 }

@@ -1,10 +1,10 @@
-//! What a data plane does right now: rates between two readings of its arena.
+//! What a data plane does right now: rates between two readings of its arenas.
 //!
 //! Pure but for [`TopSample::take`]; the JSON of a [`Top`] is described by `top.schema.json`.
 
 use std::collections::BTreeMap;
 
-use qlink_meter::{ArenaReader, SessionState};
+use qlink_meter::{ArenaReader, ArenaSet, SessionState};
 use qlink_types::ids::{ContentId, SessionId};
 use serde::{Serialize, Serializer};
 
@@ -18,14 +18,37 @@ impl Serialize for Count {
     }
 }
 
+/// Counters of one worker at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct WorkerSample {
+    packets: u64,
+    bytes: u64,
+    drops: BTreeMap<&'static str, u64>,
+}
+
+impl WorkerSample {
+    fn take(reader: &ArenaReader) -> Self {
+        let totals = reader.totals();
+        Self {
+            packets: totals.packets,
+            bytes: totals.network_bytes,
+            drops: reader.drops(),
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        let packets = self.drops.values();
+        packets.fold(0, |sum, packets| sum.saturating_add(*packets))
+    }
+}
+
 /// Counters at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopSample {
     /// Monotonic nanoseconds.
     at_ns: u64,
-    packets: u64,
-    bytes: u64,
-    drops: BTreeMap<&'static str, u64>,
+    /// In the order of their numbers.
+    workers: Vec<WorkerSample>,
     /// Live sessions: address and network bytes.
     sessions: BTreeMap<SessionId, (String, u64)>,
     /// Payload of each content over all sessions that stand.
@@ -36,9 +59,9 @@ pub struct TopSample {
 impl TopSample {
     /// Reads the counters at `at_ns`.
     #[must_use]
-    pub fn take(reader: &ArenaReader, at_ns: u64) -> Self {
-        let totals = reader.totals();
-        let live = reader.sessions().into_iter().filter_map(|snapshot| {
+    pub fn take(arenas: &ArenaSet, at_ns: u64) -> Self {
+        let workers = arenas.workers();
+        let live = arenas.sessions().into_iter().filter_map(|snapshot| {
             let usage = &snapshot.usage;
             let (up, down) = (&usage.uplink.network_bytes, &usage.downlink.network_bytes);
             let bytes = up.get().saturating_add(down.get());
@@ -47,19 +70,29 @@ impl TopSample {
                 .then(|| (identity.session, (identity.ue.to_string(), bytes)))
         });
         let mut contents: BTreeMap<ContentId, u64> = BTreeMap::new();
-        for view in reader.views() {
+        for view in workers.iter().flat_map(ArenaReader::views) {
             let bytes = contents.entry(view.content).or_default();
             *bytes = bytes.saturating_add(view.classes.wire_payload.get());
         }
         Self {
             at_ns,
-            packets: totals.packets,
-            bytes: totals.network_bytes,
-            drops: reader.drops(),
+            workers: workers.iter().map(WorkerSample::take).collect(),
             sessions: live.collect(),
             contents,
-            flows: reader.open_flows() as u64,
+            flows: workers
+                .iter()
+                .fold(0, |sum, of| sum.saturating_add(of.open_flows() as u64)),
         }
+    }
+
+    /// Packets dropped so far by reason, over all workers.
+    fn drops(&self) -> BTreeMap<&'static str, u64> {
+        let mut sum: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (reason, packets) in self.workers.iter().flat_map(|worker| &worker.drops) {
+            let entry = sum.entry(reason).or_default();
+            *entry = entry.saturating_add(*packets);
+        }
+        sum
     }
 }
 
@@ -137,27 +170,31 @@ impl Top {
     pub fn between(before: &TopSample, after: &TopSample, rows: usize) -> Self {
         let ns = after.at_ns.saturating_sub(before.at_ns).max(1);
         let rate = |now: u64, then: u64| Count(per_second(now.saturating_sub(then), ns));
+        let dropped = before.drops();
         let mut drops: Vec<DropRow> = after
-            .drops
+            .drops()
             .iter()
             .map(|(reason, packets)| DropRow {
                 reason,
                 packets: Count(*packets),
-                packets_per_second: rate(*packets, before.drops.get(reason).copied().unwrap_or(0)),
+                packets_per_second: rate(*packets, dropped.get(reason).copied().unwrap_or(0)),
             })
             .collect();
         drops.sort_by_key(|row| std::cmp::Reverse((row.packets_per_second, row.packets)));
-        let sum =
-            |drops: &BTreeMap<_, u64>| drops.values().fold(0, |sum: u64, n| sum.saturating_add(*n));
-        let bits = |bytes: u64| bytes.saturating_mul(8);
+        let worker = |(number, now): (usize, &WorkerSample)| {
+            let fresh = WorkerSample::default();
+            let then = before.workers.get(number).unwrap_or(&fresh);
+            let bits = |bytes: u64| bytes.saturating_mul(8);
+            WorkerRow {
+                worker: Count(number as u64),
+                packets_per_second: rate(now.packets, then.packets),
+                bits_per_second: rate(bits(now.bytes), bits(then.bytes)),
+                drops_per_second: rate(now.dropped(), then.dropped()),
+            }
+        };
         Self {
             interval_ms: Count(ns / 1_000_000),
-            workers: vec![WorkerRow {
-                worker: Count(0),
-                packets_per_second: rate(after.packets, before.packets),
-                bits_per_second: rate(bits(after.bytes), bits(before.bytes)),
-                drops_per_second: rate(sum(&after.drops), sum(&before.drops)),
-            }],
+            workers: after.workers.iter().enumerate().map(worker).collect(),
             drops,
             sessions: Count(after.sessions.len() as u64),
             flows: Count(after.flows),
@@ -222,9 +259,18 @@ mod tests {
             .map(|(number, bytes)| (SessionId::new([*number; 16]), (String::new(), *bytes)));
         TopSample {
             at_ns,
-            packets: at_ns / 1_000,
-            bytes: at_ns / 10,
-            drops: BTreeMap::from([("teid_unknown", at_ns / 1_000_000), ("too_long", 3)]),
+            workers: vec![
+                WorkerSample {
+                    packets: at_ns / 1_000,
+                    bytes: at_ns / 10,
+                    drops: BTreeMap::from([("teid_unknown", at_ns / 1_000_000), ("too_long", 3)]),
+                },
+                WorkerSample {
+                    packets: at_ns / 2_000,
+                    bytes: 0,
+                    drops: BTreeMap::from([("teid_unknown", at_ns / 500_000)]),
+                },
+            ],
             sessions: sessions.collect(),
             contents: BTreeMap::new(),
             flows: 2,
@@ -242,6 +288,11 @@ mod tests {
         let worker = &top.workers[0];
         assert_eq!(worker.packets_per_second, Count(1_000_000));
         assert_eq!(worker.bits_per_second, Count(800_000_000));
+        assert_eq!(worker.drops_per_second, Count(1_000));
+        let second = &top.workers[1];
+        assert_eq!(second.worker, Count(1));
+        assert_eq!(second.packets_per_second, Count(500_000));
+        assert_eq!(second.drops_per_second, Count(2_000));
         let rates: Vec<u64> = top
             .top_sessions
             .iter()
@@ -249,6 +300,7 @@ mod tests {
             .collect();
         assert_eq!(rates, [2_000, 500]);
         assert_eq!(top.drops[0].reason, "teid_unknown");
+        assert_eq!(top.drops[0].packets_per_second, Count(3_000));
         assert_eq!(top.drops[1].packets_per_second, Count(0));
         assert_eq!(top.sessions, Count(3));
     }

@@ -36,9 +36,14 @@ fn runs(program: &str, arguments: &[&str]) -> bool {
 
 /// A data plane that exports ten times a second to a socket of the test.
 fn exporting(network: u8) -> (Process, UdpSocket) {
+    exporting_with(network, 1)
+}
+
+fn exporting_with(network: u8, workers: u8) -> (Process, UdpSocket) {
     let collector = UdpSocket::bind(SocketAddr::from(([127, 9, network, 4], 0))).unwrap();
     collector.set_read_timeout(Some(PATIENCE)).unwrap();
     let process = Process::start(network, |config| {
+        config.workers = workers;
         config.ipfix = Some(IpfixConfig {
             collector: collector.local_addr().unwrap(),
             interval: Span(Duration::from_millis(100)),
@@ -246,4 +251,26 @@ fn tshark_decodes_every_message_without_a_fault() {
 fn spaced(bytes: &[u8]) -> String {
     let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     digits.join(" ")
+}
+
+#[test]
+fn each_worker_states_its_own_drops_under_its_own_number() {
+    let (process, collector) = exporting_with(23, 2);
+    // The upper four bits of a tunnel's number are its worker.
+    process.send_uplink(1, qlink_types::ids::Teid::new(0x1ead_beef), 10);
+
+    let all = messages(&collector);
+
+    let dropped = |domain: u32, worker: u16| {
+        let mut record = worker.to_be_bytes().to_vec();
+        record.push(12);
+        record.extend(b"teid_unknown");
+        let own = all
+            .iter()
+            .filter(|message| message[12..16] == domain.to_be_bytes());
+        let mut windows = own.flat_map(|message| message.windows(record.len()));
+        windows.any(|window| window == record)
+    };
+    assert_eq!([dropped(43, 1), dropped(43, 0)], [true, false]);
+    assert_eq!([dropped(42, 1), dropped(42, 0)], [false, false]);
 }

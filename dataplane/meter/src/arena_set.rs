@@ -67,8 +67,16 @@ impl ArenaSet {
     /// One session; see [`ArenaReader::session`].
     #[must_use]
     pub fn session(&self, session: &SessionId) -> Option<SessionSnapshot> {
-        self.sessions_of(&BTreeSet::from([*session]))
-            .remove(session)
+        self.worker_of(session).map(|(_, snapshot)| snapshot)
+    }
+
+    /// The worker that has a session, a live one rather than a closed one, and the session.
+    #[must_use]
+    pub fn worker_of(&self, session: &SessionId) -> Option<(&ArenaReader, SessionSnapshot)> {
+        self.readers
+            .iter()
+            .filter_map(|reader| Some((reader, reader.session(session)?)))
+            .max_by_key(|(_, snapshot)| snapshot.is_live())
     }
 
     /// Those of `wanted` that stand, a live one rather than a closed one; see

@@ -40,6 +40,7 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Exporter {
     config: IpfixConfig,
+    worker: u8,
     reader: ArenaReader,
     link: Link,
     writer: MessageWriter,
@@ -49,13 +50,14 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter that has sent nothing yet.
+    /// An exporter of one worker's counters that has sent nothing yet.
     ///
     /// # Errors
     ///
     /// Those of the socket.
-    pub(crate) fn new(config: IpfixConfig, reader: ArenaReader) -> io::Result<Self> {
+    pub(crate) fn new(config: IpfixConfig, worker: u8, reader: ArenaReader) -> io::Result<Self> {
         Ok(Self {
+            worker,
             writer: MessageWriter::new(config.observation_domain, config.pen),
             link: Link::new(config.collector)?,
             config,
@@ -128,7 +130,7 @@ impl Exporter {
             let record = DropRecord {
                 packets,
                 incarnation,
-                worker: 0,
+                worker: self.worker.into(),
                 reason,
             };
             writer.record(&Record::Drops(&record), &mut out);

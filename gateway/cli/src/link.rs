@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use qlink_io::seqpacket::SeqConn;
-use qlink_meter::ArenaReader;
+use qlink_meter::ArenaSet;
 use qlink_pfcp::{Answer, MAX_MESSAGE_BYTES, Request, decode_answer, encode_request};
 
 /// How long an answer may take (chosen: twice what a worker may take for a command).
@@ -25,8 +25,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// The counters, and the data plane if it can be asked.
-    pub(crate) fn open(&self) -> anyhow::Result<(ArenaReader, Option<Link>)> {
+    /// The counters of all workers, and the data plane if it can be asked.
+    pub(crate) fn open(&self) -> anyhow::Result<(ArenaSet, Option<Link>)> {
         match (&self.dataplane, &self.arena) {
             (Some(socket), _) => {
                 let mut link = Link::connect(socket)?;
@@ -44,8 +44,8 @@ impl Source {
     }
 }
 
-fn open_arena(path: &Path) -> anyhow::Result<ArenaReader> {
-    ArenaReader::open(path).with_context(|| format!("arena {}", path.display()))
+fn open_arena(path: &Path) -> anyhow::Result<ArenaSet> {
+    ArenaSet::open(path).with_context(|| format!("arena {}", path.display()))
 }
 
 /// A connection to a data plane's control socket.

@@ -37,12 +37,12 @@ pub(crate) struct Options {
 
 /// Prints rates until it is interrupted.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let (reader, _link) = options.source.open()?;
+    let (arenas, _link) = options.source.open()?;
     let live = !options.once && std::io::stdout().is_terminal();
-    let mut before = TopSample::take(&reader, clock::now_ns());
+    let mut before = TopSample::take(&arenas, clock::now_ns());
     loop {
         std::thread::sleep(Duration::from_millis(options.interval_ms));
-        let after = TopSample::take(&reader, clock::now_ns());
+        let after = TopSample::take(&arenas, clock::now_ns());
         let top = Top::between(&before, &after, options.rows.into());
         match options.output {
             Format::Json => output::line(&serde_json::to_string(&top)?),

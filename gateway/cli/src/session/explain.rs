@@ -25,9 +25,9 @@ pub(crate) struct Options {
 /// Explains a session, closed ones too as long as their counters stand.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let session = options.session;
-    let (reader, link) = options.source.open()?;
-    let snapshot = reader
-        .session(&session)
+    let (arenas, link) = options.source.open()?;
+    let (reader, snapshot) = arenas
+        .worker_of(&session)
         .with_context(|| format!("the data plane has no session {session}"))?;
     let charges = match link {
         None => None,
