@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use qlink_content::{CloseReason, FORGET_NS, FlowProof, HEAD_WORDS, IDLE_NS, LimitReason, View};
+use qlink_content::{
+    CloseReason, EBB_NS, FORGET_NS, FlowProof, HEAD_WORDS, IDLE_NS, LimitReason, View,
+};
 use qlink_io::clock;
 use qlink_meter::{
     ArenaLayout, BurstDelta, CounterArena, FlowTable, HotSession, INFLIGHT_MAX, Recovered,
@@ -448,7 +450,9 @@ impl Plane {
                 continue;
             };
             let idle = now_ns.saturating_sub(proof.idle_since());
-            if idle >= FORGET_NS {
+            if proof.is_ebbing() && idle >= EBB_NS {
+                self.close_flow(flow, CloseReason::Reset);
+            } else if idle >= FORGET_NS {
                 self.close_flow(flow, CloseReason::Idle);
             } else if idle >= IDLE_NS && proof.pending_bytes() > 0 {
                 self.pause_flow(flow);
@@ -456,8 +460,9 @@ impl Plane {
         }
     }
 
-    /// Closes the flow that has rested longest, of `session` alone if one is given; `false` when
-    /// none has rested for [`IDLE_NS`]. Searches once per burst only.
+    /// Closes the flow that has rested longest, of `session` alone if one is given: one that has
+    /// rested for [`IDLE_NS`] or that the subscriber has reset; `false` when there is none. Searches
+    /// once per burst only.
     pub(crate) fn make_room(&mut self, session: Option<SessionSlot>, now_ns: u64) -> bool {
         if self.searched_ns == Some(now_ns) {
             return false;
@@ -468,15 +473,22 @@ impl Plane {
                 let key = self.flows.key(*flow);
                 key.is_some_and(|key| session.is_none_or(|slot| key.session == slot))
             })
-            .filter_map(|flow| Some((self.proofs.get(flow)?.idle_since(), flow)))
-            .min();
-        match oldest {
-            Some((seen, flow)) if now_ns.saturating_sub(seen) >= IDLE_NS => {
-                self.close_flow(flow, CloseReason::Idle);
-                true
-            }
-            _ => false,
-        }
+            .filter_map(|flow| {
+                let proof = self.proofs.get(flow)?;
+                let idle = now_ns.saturating_sub(proof.idle_since()) >= IDLE_NS;
+                let reason = match (proof.is_ebbing(), idle) {
+                    (true, _) => CloseReason::Reset,
+                    (false, true) => CloseReason::Idle,
+                    (false, false) => return None,
+                };
+                Some((proof.idle_since(), flow, reason))
+            })
+            .min_by_key(|(seen, ..)| *seen);
+        let Some((_, flow, reason)) = oldest else {
+            return false;
+        };
+        self.close_flow(flow, reason);
+        true
     }
 
     fn sponsor(&mut self, slot: SessionSlot, session: Sponsored) {

@@ -475,6 +475,28 @@ fn the_flow_that_rested_longest_makes_room_for_another() {
     assert_eq!(drops(&plane), [("flow_table_full", 2)]);
 }
 
+#[test]
+fn a_connection_that_the_subscriber_reset_keeps_its_place_while_nobody_needs_it() {
+    let film = bytes_of(1_000);
+    let mut plane = in_memory(&rules(&film, Payer::Operator), &film);
+    let send = |plane: &mut Plane, port: u16, flags: TcpFlags, at: u64| {
+        let packet = segment(port, u32::from(!flags.syn()), flags, &[]);
+        pass(plane, Direction::Uplink, &[packet], at).n6.packets()
+    };
+    for port in 1..=4 {
+        send(&mut plane, port, TcpFlags::SYN, 0);
+    }
+    send(&mut plane, 2, TcpFlags::RST, 1);
+    send(&mut plane, 3, TcpFlags::RST, 2);
+
+    assert_eq!(send(&mut plane, 5, TcpFlags::SYN, 3), 1);
+    assert_eq!(plane.open_flows(), 4);
+    plane.sweep(qlink_content::EBB_NS + 1);
+    assert_eq!(plane.open_flows(), 4);
+    plane.sweep(qlink_content::EBB_NS + 2);
+    assert_eq!(plane.open_flows(), 3);
+}
+
 /// A TCP segment of the subscriber from `port`.
 fn segment(port: u16, seq: u32, flags: TcpFlags, payload: &[u8]) -> Vec<u8> {
     let mut ue = address(UE);

@@ -37,6 +37,10 @@ pub use words::{WordSink, WordsError};
 /// Source: design.md law 2.
 pub const IDLE_NS: u64 = 60_000_000_000;
 
+/// How long a server may go on sending after the subscriber's reset, in nanoseconds, counted anew
+/// from each segment (chosen: more than the round trip of any access network).
+pub const EBB_NS: u64 = 5_000_000_000;
+
 /// A flow of which nothing was seen for two hours, in nanoseconds, is over. Source: RFC 9293
 /// §3.8.4, the default of a keep-alive.
 pub const FORGET_NS: u64 = 7_200_000_000_000;

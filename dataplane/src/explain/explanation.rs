@@ -53,7 +53,8 @@ pub struct FlowRow {
     pub remote: String,
     /// The subscriber's port.
     pub ue_port: String,
-    /// `proving`, or why all of its payload is charged now.
+    /// `proving`; `reset`: compared, but nothing is acknowledged any more; or why all of its payload
+    /// is charged now.
     pub standing: &'static str,
     /// Segments that did not match so far; the third demotes the flow.
     pub mismatches: String,
@@ -241,7 +242,11 @@ fn flow_row(flow: &FlowSnapshot) -> Option<FlowRow> {
     Some(FlowRow {
         remote: std::net::SocketAddr::new(key.remote, key.remote_port).to_string(),
         ue_port: key.ue_port.to_string(),
-        standing: proof.charge().map_or("proving", |reason| reason.as_str()),
+        standing: match proof.charge() {
+            Some(reason) => reason.as_str(),
+            None if proof.is_ebbing() => "reset",
+            None => "proving",
+        },
         mismatches: proof.mismatches().to_string(),
         pending: Bytes::new(proof.pending_bytes()),
     })

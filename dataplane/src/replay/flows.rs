@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use qlink_content::{
-    CloseReason, Context, Direction, FlowProof, HEAD_WORDS, IDLE_NS, LimitReason, Policy, Verdict,
-    View,
+    CloseReason, Context, Direction, EBB_NS, FlowProof, HEAD_WORDS, IDLE_NS, LimitReason, Policy,
+    Verdict, View,
 };
 use qlink_meter::DropReason;
 use qlink_types::units::Bytes;
@@ -238,11 +238,14 @@ impl LearnedFlows {
             let Some(flow) = self.flows.get_mut(number).and_then(Option::as_mut) else {
                 continue;
             };
-            if now_ns.saturating_sub(flow.proof.idle_since()) < IDLE_NS {
-                continue;
-            }
+            let idle = now_ns.saturating_sub(flow.proof.idle_since());
+            let reason = match flow.proof.is_ebbing() {
+                true if idle >= EBB_NS => CloseReason::Reset,
+                false if idle >= IDLE_NS => CloseReason::Idle,
+                _ => continue,
+            };
             if let Some(session) = self.sessions.get_mut(flow.session) {
-                flow.proof.close(&mut session.views, CloseReason::Idle);
+                flow.proof.close(&mut session.views, reason);
             }
             self.close(number);
         }

@@ -411,8 +411,10 @@ fn an_aborted_download_bills_what_the_last_acknowledgement_passed() {
     let acknowledged = seen.acknowledged - head;
     assert!((FILM / 3..FILM).contains(&acknowledged), "{seen:?}");
     assert_eq!(classes.of("verified_unique"), acknowledged);
-    // What was on its way when the reset came is nobody's or the viewer's, never the package's.
+    // What was on its way when the reset came is nobody's: not the package's, nor the viewer's.
     assert_eq!(classes.of("wire_payload"), seen.payload, "{:?}", classes.0);
+    assert_eq!(classes.of("user_charged"), 0, "{:?}", classes.0);
+    assert!(classes.of("undelivered") > 0, "{:?}", classes.0);
     lab.await_used(acknowledged);
 }
 

@@ -129,10 +129,15 @@ impl FlowProof {
     /// connection that rests: what its peer acknowledges later stays undelivered.
     pub fn pause(&mut self, views: &mut [View]) -> Deltas {
         let mut deltas = Deltas::default();
-        self.settle(views, u64::MAX, Outcome::Undelivered, &mut deltas);
-        self.settle_overhead(views, &mut deltas);
+        self.leave_undelivered(views, &mut deltas);
         self.audit(&mut deltas);
         deltas
+    }
+
+    /// Everything that is pending gets the class that it has without an acknowledgement.
+    pub(super) fn leave_undelivered(&mut self, views: &mut [View], deltas: &mut Deltas) {
+        self.settle(views, u64::MAX, Outcome::Undelivered, deltas);
+        self.settle_overhead(views, deltas);
     }
 
     /// Closes the flow once.
@@ -140,8 +145,7 @@ impl FlowProof {
         if self.closed().is_some() {
             return;
         }
-        self.settle(views, u64::MAX, Outcome::Undelivered, deltas);
-        self.settle_overhead(views, deltas);
+        self.leave_undelivered(views, deltas);
         self.standing = Standing::Closed(reason);
         if self.pending_bytes() > 0 {
             deltas.violations = 1;

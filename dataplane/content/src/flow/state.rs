@@ -26,6 +26,9 @@ pub(super) const MISMATCH_LIMIT: u8 = 3;
 pub(super) enum Standing {
     /// By the rules.
     Proving,
+    /// The subscriber has reset the connection: what is still under way to him is compared, but
+    /// never acknowledged.
+    Ebbing,
     /// Charged: its start was not seen.
     MidStream,
     /// Charged: its framing is in doubt.
@@ -41,7 +44,7 @@ impl Standing {
     #[inline]
     pub(super) const fn charge(self) -> Option<ChargeReason> {
         match self {
-            Self::Proving => None,
+            Self::Proving | Self::Ebbing => None,
             Self::MidStream => Some(ChargeReason::MidStream),
             Self::Unframed(_) => Some(ChargeReason::Unframed),
             Self::Demoted => Some(ChargeReason::Demoted),
@@ -209,8 +212,17 @@ impl FlowProof {
         } else {
             None
         };
-        if let Some(reason) = over {
-            self.end(context.views, reason, &mut deltas);
+        match over {
+            // A server that has not heard of it yet goes on sending, and the subscriber is not to
+            // pay for what he no longer wants.
+            Some(CloseReason::Reset)
+                if direction == Direction::Uplink && self.standing.charge().is_none() =>
+            {
+                self.leave_undelivered(context.views, &mut deltas);
+                self.standing = Standing::Ebbing;
+            }
+            Some(reason) => self.end(context.views, reason, &mut deltas),
+            None => {}
         }
         self.audit(&mut deltas);
         Ok(deltas)
@@ -225,17 +237,20 @@ impl FlowProof {
         segment: &Segment<'_>,
         deltas: &mut Deltas,
     ) -> Result<(), DropReason> {
-        let may_drop = context.policy == Policy::Live && self.standing == Standing::Proving;
+        let may_drop = context.policy == Policy::Live && self.standing.charge().is_none();
         let before = may_drop.then_some(*self);
         let mut tally = Tally::new(deltas);
         if let Err(reason) = walk::payload(self, context, direction, segment, &mut tally) {
-            // Only a proving flow on live traffic drops, and that was kept.
+            // Only a flow that compares drops, on live traffic, and that was kept.
             if let Some(before) = before {
                 *self = before;
             }
             return Err(reason);
         }
         tally.apply(context.views, self.primary, &mut self.unbound);
+        if self.standing == Standing::Ebbing {
+            self.leave_undelivered(context.views, deltas);
+        }
         Ok(())
     }
 
@@ -252,9 +267,11 @@ impl FlowProof {
     pub const fn closed(&self) -> Option<CloseReason> {
         match self.standing {
             Standing::Closed(reason) => Some(reason),
-            Standing::Proving | Standing::MidStream | Standing::Unframed(_) | Standing::Demoted => {
-                None
-            }
+            Standing::Proving
+            | Standing::Ebbing
+            | Standing::MidStream
+            | Standing::Unframed(_)
+            | Standing::Demoted => None,
         }
     }
 
@@ -275,9 +292,11 @@ impl FlowProof {
     pub const fn violation(&self) -> Option<Violation> {
         match self.standing {
             Standing::Unframed(violation) => Some(violation),
-            Standing::Proving | Standing::MidStream | Standing::Demoted | Standing::Closed(_) => {
-                None
-            }
+            Standing::Proving
+            | Standing::Ebbing
+            | Standing::MidStream
+            | Standing::Demoted
+            | Standing::Closed(_) => None,
         }
     }
 
@@ -287,6 +306,13 @@ impl FlowProof {
     pub const fn is_settled(&self) -> bool {
         matches!(self.standing, Standing::MidStream | Standing::Unframed(_))
             && self.pending_bytes() == 0
+    }
+
+    /// Whether the subscriber has reset the connection: close it after [`crate::EBB_NS`] without a
+    /// segment.
+    #[must_use]
+    pub const fn is_ebbing(&self) -> bool {
+        matches!(self.standing, Standing::Ebbing)
     }
 
     /// Lets the last segment have come no later than `now_ns`: after a restart of the machine the

@@ -28,7 +28,7 @@ pub(super) fn payload(
 ) -> Result<(), DropReason> {
     let length = u64::from(segment.payload_len).max(segment.payload.len() as u64);
     let Some(position) = flow.half(direction).position(first_seq(segment)) else {
-        if flow.standing == Standing::Proving {
+        if flow.standing.charge().is_none() {
             flow.standing = Standing::MidStream;
         }
         let reason = flow.standing.charge().unwrap_or(ChargeReason::MidStream);
@@ -109,7 +109,7 @@ impl<'a> Walk<'a, '_, '_> {
         let start = self.start;
         // Fits, as checked above.
         let _ = self.half_mut().seen.insert(start, end);
-        if self.flow.mismatches >= MISMATCH_LIMIT && self.flow.standing == Standing::Proving {
+        if self.flow.mismatches >= MISMATCH_LIMIT && self.flow.standing.charge().is_none() {
             self.flow.standing = Standing::Demoted;
         }
         Ok(())

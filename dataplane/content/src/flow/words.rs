@@ -9,7 +9,10 @@ use crate::map::{OffsetMap, Slot};
 use crate::view::Classes;
 use crate::words::{WordSink, WordSource, WordsError, fill};
 
-const LAYOUT: u64 = 0x464c_4f57_0000_0001; // "FLOW", version 1
+const LAYOUT: u64 = 0x464c_4f57_0000_0002; // "FLOW", version 2
+
+/// Version 1 has every standing but [`Standing::Ebbing`], and else the same words.
+const LAYOUT_1: u64 = 0x464c_4f57_0000_0001;
 
 const HALF_WORDS: usize = 12
     + Ranges::<SEEN_RANGES>::WORDS
@@ -60,7 +63,7 @@ impl FlowProof {
     pub fn from_words(words: &[u64]) -> Result<Self, WordsError> {
         let mut source = WordSource::new(words);
         let found = source.take()?;
-        if found != LAYOUT {
+        if found != LAYOUT && found != LAYOUT_1 {
             let expected = LAYOUT;
             return Err(WordsError::Layout { found, expected });
         }
@@ -107,6 +110,7 @@ impl Standing {
             Self::Unframed(violation) => (2, violation as u64),
             Self::Demoted => (3, 0),
             Self::Closed(reason) => (4, reason as u64),
+            Self::Ebbing => (5, 0),
         }
     }
 
@@ -120,6 +124,7 @@ impl Standing {
                 .into_iter()
                 .find(|reason| *reason as u64 == detail)
                 .map(Self::Closed),
+            5 => Some(Self::Ebbing),
             _ => None,
         }
     }

@@ -46,6 +46,7 @@ impl Random {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct Rig {
     pub(crate) flow: FlowProof,
     pub(crate) views: Vec<View>,
