@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use qlink_io::tun::TunConfig;
 use qlink_io::udp::Offload;
+use qlink_wire::GTPU_PORT;
 use serde::{Deserialize, Serialize};
 
 use crate::export::IpfixConfig;
 use crate::n4::{PfcpConfig, PfcpConfigError};
 use crate::plane::PlaneLimits;
+use crate::ports::{N3Backend, XdpN6, XdpSettings};
 use crate::shard::WORKERS_MAX;
 
 /// Configuration as written; [`Self::validate`] before use.
@@ -67,6 +69,15 @@ pub struct DataplaneConfig {
     /// Export of counters as IPFIX; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipfix: Option<IpfixConfig>,
+    /// What carries N3: `auto`, the fastest one that works here and now, of those that this
+    /// configuration describes; `udp`, a socket; `uring`, a socket by io_uring; `xdp`, the interface
+    /// of the table `xdp`. `qlink doctor` says what works, and a line in the log what was taken and
+    /// why.
+    #[serde(default)]
+    pub backend: N3Backend,
+    /// AF_XDP; a table of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp: Option<XdpSettings>,
 }
 
 const fn default_workers() -> u8 {
@@ -105,6 +116,8 @@ pub enum N6 {
     },
     /// Through the kernel.
     Tun(TunConfig),
+    /// Through AF_XDP.
+    Xdp(XdpSettings, XdpN6),
 }
 
 /// Most addresses of [`DataplaneConfig::own`]: every uplink packet is compared with each (chosen).
@@ -145,8 +158,26 @@ pub enum ConfigError {
     #[error(transparent)]
     Pfcp(#[from] PfcpConfigError),
     /// Not exactly one way to the origins.
-    #[error("exactly one of the table n6_tun and the pair n6_local, n6_peer must be there")]
+    #[error(
+        "exactly one of the tables n6_tun and xdp.n6 and the pair n6_local, n6_peer must be there"
+    )]
     N6,
+    /// A back end is named and not described.
+    #[error("backend is {table}, which needs the table {table}")]
+    Table {
+        /// The table that is missing.
+        table: &'static str,
+    },
+    /// A value that is not usable.
+    #[error("{key} is {value}, allowed is {allowed}")]
+    Key {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
     /// Too many own addresses.
     #[error("own has {0} addresses, allowed are at most {OWN_MAX}")]
     Own(usize),
@@ -157,6 +188,12 @@ pub enum ConfigError {
         key: &'static str,
         /// Its value.
         value: SocketAddr,
+    },
+    /// The back end named is not in this program.
+    #[error("backend is {backend}, which this program was built without")]
+    NotBuilt {
+        /// Its name.
+        backend: &'static str,
     },
     /// An enterprise number under which we may not define elements.
     #[error("ipfix.pen is {value}, which is no enterprise number of ours")]
@@ -173,10 +210,39 @@ impl DataplaneConfig {
     ///
     /// [`ConfigError::N6`].
     pub fn n6(&self) -> Result<N6, ConfigError> {
-        match (self.n6_local, self.n6_peer, &self.n6_tun) {
-            (Some(local), Some(peer), None) => Ok(N6::Udp { local, peer }),
-            (None, None, Some(tun)) => Ok(N6::Tun(tun.clone())),
+        let xdp = self.xdp.as_ref().filter(|xdp| xdp.n6.is_some());
+        match (self.n6_local, self.n6_peer, &self.n6_tun, xdp) {
+            (Some(local), Some(peer), None, None) => Ok(N6::Udp { local, peer }),
+            (None, None, Some(tun), None) => Ok(N6::Tun(tun.clone())),
+            (None, None, None, Some(xdp)) => {
+                let n6 = xdp.n6.clone().ok_or(ConfigError::N6)?;
+                Ok(N6::Xdp(xdp.clone(), n6))
+            }
             _ => Err(ConfigError::N6),
+        }
+    }
+
+    /// Where uplink packets go, where a back end does not find that out by itself: the other
+    /// process's endpoint, or a router.
+    pub(crate) fn next_hop(&self) -> Option<SocketAddr> {
+        let xdp = self.xdp.as_ref().and_then(|xdp| xdp.n6.as_ref());
+        let router = xdp.map(|n6| SocketAddr::new(n6.next_hop, 0));
+        self.n6_peer.or(router)
+    }
+
+    /// Whether the tables of back ends are usable, and the one that is named is there.
+    fn validate_backend(&self) -> Result<(), ConfigError> {
+        if let Some(xdp) = &self.xdp {
+            xdp.validate()?;
+        }
+        match self.backend {
+            N3Backend::Xdp if self.xdp.is_none() => Err(ConfigError::Table { table: "xdp" }),
+            N3Backend::Xdp if self.n3.port() != GTPU_PORT => Err(ConfigError::Key {
+                key: "n3",
+                value: self.n3.to_string(),
+                allowed: "port 2152, the only one that is steered to AF_XDP",
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -210,7 +276,7 @@ impl DataplaneConfig {
         }
         let peer = match self.n6()? {
             N6::Udp { peer, .. } => Some(("n6_peer", peer)),
-            N6::Tun(_) => None,
+            N6::Tun(_) | N6::Xdp(..) => None,
         };
         for (key, value) in [("n3", self.n3)].into_iter().chain(peer) {
             let port_missing = key == "n6_peer" && value.port() == 0;
@@ -228,6 +294,7 @@ impl DataplaneConfig {
         if let Some(ipfix) = &self.ipfix {
             ipfix.validate()?;
         }
+        self.validate_backend()?;
         Ok(PlaneLimits {
             sessions: self.max_sessions.div_ceil(workers),
             flows: self.max_flows.div_ceil(workers),

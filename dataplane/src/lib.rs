@@ -25,6 +25,7 @@ mod n4;
 pub mod parse;
 pub mod pipeline;
 pub mod plane;
+mod ports;
 mod process;
 mod prove;
 pub mod replay;
@@ -41,4 +42,8 @@ pub use config::{ConfigError, DataplaneConfig, N6, UdpOffload};
 pub use journal::JournalError;
 pub use metrics::metrics_text;
 pub use n4::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError};
+pub use ports::{
+    Choice, N3Backend, N3BackendError, Network, NetworkError, PassedOver, XdpCopy, XdpFrameBytes,
+    XdpFrameBytesError, XdpMode, XdpN6, XdpSettings, choose,
+};
 pub use process::{DataplaneError, run};

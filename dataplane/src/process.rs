@@ -2,29 +2,32 @@
 //! and one control thread.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::bounded;
 use qlink_io::arena::ArenaError;
 use qlink_io::handover::{Bell, bell};
-use qlink_io::interfaces::own_addresses;
+use qlink_io::probe::BackEnd;
 use qlink_io::seqpacket::{SeqError, SeqListener};
-use qlink_io::tun::{TunConfig, TunError, TunPort};
-use qlink_io::udp::{Steering, UdpOptions, UdpPort};
+use qlink_io::tun::TunError;
+use qlink_io::udp::UdpPort;
+#[cfg(feature = "uring")]
+use qlink_io::uring::UringPort;
+use qlink_io::xdp::XdpError;
 use qlink_io::{IoError, PacketPort};
 use qlink_meter::{ArenaReader, ReaderError, SetupError, process_secret, shard_path};
 use qlink_pfcp::DataPlaneInfo;
 use qlink_pfcp::node::RestoreError;
 use qlink_types::codec::{DecodeError, Text};
-use qlink_wire::LinkType;
 
 use crate::config::{ConfigError, DataplaneConfig, N6};
 use crate::control::Control;
 use crate::export::{Exporter, IpfixConfig};
 use crate::journal::JournalError;
 use crate::n4::{N4, N4Start, restore};
+use crate::ports::{Neighbourhood, Opened, choose, tun, udp, xdp};
 use crate::ruled::EventLine;
 use crate::serve::serve;
 use crate::shard::connect;
@@ -68,6 +71,9 @@ pub enum DataplaneError {
     /// A port cannot be used.
     #[error("a packet port failed")]
     Port(#[from] IoError),
+    /// AF_XDP cannot be used.
+    #[error("AF_XDP cannot be used")]
+    Xdp(#[from] XdpError),
     /// The interface towards origins cannot be used.
     #[error("the interface towards origins cannot be used")]
     Interface(#[from] TunError),
@@ -122,123 +128,139 @@ pub fn run(
     ready: impl FnOnce(&DataPlaneInfo),
     shutdown: &AtomicBool,
 ) -> Result<(), DataplaneError> {
-    let start = Start::new(config)?;
-    match config.n6()? {
-        N6::Udp { local, peer } => {
-            let n6 = bind(config, local, Steering::Flow)?;
-            let address = n6.first().map_or(local, UdpPort::local_addr);
-            let own = vec![local.ip(), peer.ip()];
-            run_on(config, start, (n6, address, own), ready, shutdown)
-        }
-        N6::Tun(tun) => run_on(config, start, open_tun(config, &tun)?, ready, shutdown),
-    }
-}
-
-/// Ports towards origins, one for each worker, their address, and the addresses that no subscriber
-/// may send to because of them.
-type Origins<P> = (Vec<P>, SocketAddr, Vec<IpAddr>);
-
-/// The interface, and the addresses that the machine has now.
-fn open_tun(config: &DataplaneConfig, tun: &TunConfig) -> Result<Origins<TunPort>, DataplaneError> {
-    let port = TunPort::open(tun)?;
-    let ip = tun.address.map_or(Ipv4Addr::UNSPECIFIED, |own| own.ip());
-    tracing::info!(interface = port.name(), "packets go through the kernel");
-    let mut ports = Vec::new();
-    for _ in 1..config.workers {
-        ports.push(port.share()?);
-    }
-    ports.push(port);
-    Ok((ports, SocketAddr::from((ip, 0)), own_addresses()?))
-}
-
-/// A port for each worker on one address: the kernel spreads packets over them, and who gets one
-/// that is not his hands it over.
-fn bind(
-    config: &DataplaneConfig,
-    address: SocketAddr,
-    steering: Steering,
-) -> Result<Vec<UdpPort>, DataplaneError> {
-    let options = UdpOptions {
-        offload: config.udp_offload.into(),
-        ..UdpOptions::default()
+    let choice = choose(config)?;
+    tracing::info!(backend = choice.backend.name(), %choice, "N3");
+    let process = Process {
+        config,
+        start: Start::new(config)?,
+        ready,
+        shutdown,
     };
-    let group = (config.workers, steering);
-    Ok(UdpPort::bind_group(
-        address,
-        LinkType::RawIp,
-        group,
-        options,
-    )?)
+    match (choice.backend, &config.xdp) {
+        #[cfg(feature = "uring")]
+        (BackEnd::Uring, _) => process.with_n3(udp::open_n3(config, UringPort::bind_group)?),
+        (BackEnd::Xdp, Some(settings)) => process.with_n3(xdp::open_n3(config, settings)?),
+        _ => process.with_n3(udp::open_n3(config, UdpPort::bind_group)?),
+    }
 }
 
-/// [`run`] with the ports towards origins.
-fn run_on<P: PacketPort + Send>(
-    config: &DataplaneConfig,
+/// A process before its ports are open.
+struct Process<'a, R> {
+    config: &'a DataplaneConfig,
     start: Start,
-    origins: Origins<P>,
-    ready: impl FnOnce(&DataPlaneInfo),
-    shutdown: &AtomicBool,
-) -> Result<(), DataplaneError> {
-    let listener = SeqListener::bind(&config.control_socket)?;
-    let (bell, sleeper) = bell()?;
-    let (mut control, workers) = assemble(config, start, origins, &bell)?;
-    let exporters = exporters(config)?;
-    let stop = AtomicBool::new(false);
-    let stopped = || stop.load(Ordering::Relaxed) || shutdown.load(Ordering::Relaxed);
-    // Workers go on until the control thread, which may wait for one of them, has ended.
-    let ended = || stop.load(Ordering::Relaxed);
-    std::thread::scope(|scope| {
-        let mut running = Vec::new();
-        for (number, worker) in workers.into_iter().enumerate() {
-            let (stop, ended) = (&stop, &ended);
-            let thread = std::thread::Builder::new().name(format!("qlink-worker-{number}"));
-            running.push(thread.spawn_scoped(scope, move || {
-                let result = worker.run(ended);
-                stop.store(true, Ordering::Relaxed);
-                result
-            }));
+    ready: R,
+    shutdown: &'a AtomicBool,
+}
+
+impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
+    /// Opens the ports towards origins and works.
+    fn with_n3<A: PacketPort + Send>(self, n3: Opened<A>) -> Result<(), DataplaneError> {
+        let config = self.config;
+        match config.n6()? {
+            N6::Udp { local, peer } => self.run(n3, udp::open_n6(config, (local, peer))?),
+            N6::Tun(tun) => self.run(n3, tun::open_n6(config.workers, &tun)?),
+            N6::Xdp(settings, n6) => self.run(n3, xdp::open_n6(config, &settings, &n6)?),
         }
-        let exporting = exporters.into_iter().try_for_each(|exporter| {
-            let thread = std::thread::Builder::new().name("qlink-ipfix".into());
-            thread
-                .spawn_scoped(scope, || exporter.run(&stopped))
-                .map(drop)
-        });
-        // Without all of its threads it does not serve: those that run are told to stop.
-        let mut result = match exporting {
-            Ok(()) if running.iter().all(Result::is_ok) => {
-                ready(&control.info);
-                serve(&listener, &sleeper, &mut control, &stopped)
-            }
-            refused => refused.map_err(DataplaneError::from),
+    }
+
+    /// Works on the ports of both sides.
+    fn run<A, B>(self, mut n3: Opened<A>, mut n6: Opened<B>) -> Result<(), DataplaneError>
+    where
+        A: PacketPort + Send,
+        B: PacketPort + Send,
+    {
+        let config = self.config;
+        let listener = SeqListener::bind(&config.control_socket)?;
+        let (bell, sleeper) = bell()?;
+        let mut neighbourhoods = std::mem::take(&mut n3.neighbourhoods);
+        neighbourhoods.append(&mut n6.neighbourhoods);
+        let (mut control, workers) = assemble(config, self.start, (n3, n6), &bell)?;
+        let threads = Threads {
+            workers,
+            exporters: exporters(config)?,
+            neighbourhoods,
         };
-        stop.store(true, Ordering::Relaxed);
-        for shard in &control.shards {
-            shard.worker.wake();
-        }
-        for thread in running {
-            let worked = match thread {
-                Ok(thread) => thread.join().map_err(|_| DataplaneError::WorkerPanic),
-                Err(error) => Err(error.into()),
+        let (ready, shutdown) = (self.ready, self.shutdown);
+        threads.run(shutdown, &mut control, |control, stopped| {
+            ready(&control.info);
+            serve(&listener, &sleeper, control, stopped)
+        })
+    }
+}
+
+/// What runs beside the control thread.
+struct Threads<A, B> {
+    workers: Vec<Worker<A, B>>,
+    exporters: Vec<Exporter>,
+    neighbourhoods: Vec<Neighbourhood>,
+}
+
+impl<A: PacketPort + Send, B: PacketPort + Send> Threads<A, B> {
+    /// Runs all of them while `serve` does, which is called with the question whether to stop.
+    fn run(
+        self,
+        shutdown: &AtomicBool,
+        control: &mut Control,
+        serve: impl FnOnce(&mut Control, &dyn Fn() -> bool) -> Result<(), DataplaneError>,
+    ) -> Result<(), DataplaneError> {
+        let stop = AtomicBool::new(false);
+        let stopped = || stop.load(Ordering::Relaxed) || shutdown.load(Ordering::Relaxed);
+        // Workers go on until the control thread, which may wait for one of them, has ended.
+        let ended = || stop.load(Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let mut running = Vec::new();
+            for (number, worker) in self.workers.into_iter().enumerate() {
+                let (stop, ended) = (&stop, &ended);
+                let thread = std::thread::Builder::new().name(format!("qlink-worker-{number}"));
+                running.push(thread.spawn_scoped(scope, move || {
+                    let result = worker.run(ended);
+                    stop.store(true, Ordering::Relaxed);
+                    result
+                }));
+            }
+            let mut helping = Ok(());
+            for exporter in self.exporters {
+                let thread = std::thread::Builder::new().name("qlink-ipfix".into());
+                let spawned = thread.spawn_scoped(scope, || exporter.run(&stopped));
+                helping = helping.and_then(|()| spawned.map(drop));
+            }
+            for neighbourhood in self.neighbourhoods {
+                let thread = std::thread::Builder::new().name("qlink-next-hops".into());
+                let spawned = thread.spawn_scoped(scope, || neighbourhood.run(&stopped));
+                helping = helping.and_then(|()| spawned.map(drop));
+            }
+            // Without all of its threads it does not serve: those that run are told to stop.
+            let mut result = match helping {
+                Ok(()) if running.iter().all(Result::is_ok) => serve(control, &stopped),
+                refused => refused.map_err(DataplaneError::from),
             };
-            result = worked.and_then(|worked| worked).and(result);
-        }
-        result
-    })
+            stop.store(true, Ordering::Relaxed);
+            for shard in &control.shards {
+                shard.worker.wake();
+            }
+            for thread in running {
+                let worked = match thread {
+                    Ok(thread) => thread.join().map_err(|_| DataplaneError::WorkerPanic),
+                    Err(error) => Err(error.into()),
+                };
+                result = worked.and_then(|worked| worked).and(result);
+            }
+            result
+        })
+    }
 }
 
 /// The control state and the workers that belong to it.
-fn assemble<P>(
+fn assemble<A, B>(
     config: &DataplaneConfig,
     mut start: Start,
-    (n6, n6_address, own): Origins<P>,
+    (n3, n6): (Opened<A>, Opened<B>),
     bell: &Bell,
-) -> Result<(Control, Vec<Worker<P>>), DataplaneError> {
+) -> Result<(Control, Vec<Worker<A, B>>), DataplaneError> {
     let n4 = open_n4(config, &mut start, bell)?;
     start.discard_orphans();
     let bells: Vec<Bell> = start.ends.iter().map(|end| end.bell.clone()).collect();
     let ways = connect(&bells, config.max_sessions, process_secret());
-    let n3 = bind(config, config.n3, Steering::Teid)?;
     let arena = config
         .arena
         .to_str()
@@ -250,11 +272,11 @@ fn assemble<P>(
         .map(|plane| plane.arena().incarnation());
     let info = DataPlaneInfo {
         incarnation: incarnation.unwrap_or_default(),
-        n3: n3.first().map_or(config.n3, UdpPort::local_addr),
-        n6: n6_address,
+        n3: n3.address,
+        n6: n6.address,
         arena,
     };
-    let own = infrastructure(config, &info, own);
+    let own = infrastructure(config, n3.own, n6.own);
     let mut routes = start.routes();
     routes.extend(
         n4.iter()
@@ -262,7 +284,7 @@ fn assemble<P>(
     );
     let mut workers = Vec::new();
     let ends = start.planes.into_iter().zip(start.ends).zip(ways);
-    let parts = (0_u8..).zip(ends.zip(n3.into_iter().zip(n6)));
+    let parts = (0_u8..).zip(ends.zip(n3.ports.into_iter().zip(n6.ports)));
     for (shard, (((mut plane, end), (others, inboxes)), (n3, n6))) in parts {
         plane.neighbours.own.clone_from(&own);
         plane.neighbours.n3 = Some(info.n3.ip());
@@ -334,8 +356,8 @@ fn open_n4(
 }
 
 /// Every address that no subscriber may send to.
-fn infrastructure(config: &DataplaneConfig, info: &DataPlaneInfo, own: Vec<IpAddr>) -> Vec<IpAddr> {
-    let own = own.into_iter().chain([info.n3.ip(), info.n6.ip()]);
+fn infrastructure(config: &DataplaneConfig, n3: Vec<IpAddr>, n6: Vec<IpAddr>) -> Vec<IpAddr> {
+    let own = n3.into_iter().chain(n6);
     let mut own: Vec<IpAddr> = own.chain(config.own.iter().copied()).collect();
     own.sort_unstable();
     own.dedup();

@@ -24,7 +24,7 @@ pub(crate) fn serve(
     listener: &SeqListener,
     sleeper: &Sleeper,
     control: &mut Control,
-    stopped: &impl Fn() -> bool,
+    stopped: &dyn Fn() -> bool,
 ) -> Result<(), DataplaneError> {
     let mut connections: Vec<SeqConn> = Vec::new();
     let mut buffer = vec![0; MAX_MESSAGE_BYTES];

@@ -59,7 +59,7 @@ impl Start {
         let neighbours = Neighbours {
             own: Vec::new(),
             // An interface has no peer: the packets' own addresses decide.
-            n6_peer: config.n6_peer.unwrap_or(Outgoing::EMPTY.to),
+            n6_peer: config.next_hop().unwrap_or(Outgoing::EMPTY.to),
             n3: None,
             access: config
                 .pfcp

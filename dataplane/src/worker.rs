@@ -6,7 +6,6 @@ use std::os::fd::AsFd as _;
 use crossbeam::channel::Receiver;
 use qlink_io::handover::Sleeper;
 use qlink_io::mem::MemSource;
-use qlink_io::udp::UdpPort;
 use qlink_io::wait::wait;
 use qlink_io::{Burst, IoError, Outgoing, PacketPort, PacketSink, PacketSource, clock};
 use qlink_pfcp::Refusal;
@@ -29,17 +28,18 @@ impl<P: PacketPort> PacketSink for SharedPort<'_, P> {
     }
 }
 
-/// Everything that one worker thread owns; `P` is the port towards origins.
-pub(crate) struct Worker<P> {
+/// Everything that one worker thread owns; `A` is the port towards BaseStations, `B` that towards
+/// origins.
+pub(crate) struct Worker<A, B> {
     pub(crate) plane: Plane,
-    pub(crate) n3: UdpPort,
-    pub(crate) n6: P,
+    pub(crate) n3: A,
+    pub(crate) n6: B,
     pub(crate) inboxes: Inboxes,
     pub(crate) orders: Receiver<Order>,
     pub(crate) sleeper: Sleeper,
 }
 
-impl<P: PacketPort> Worker<P> {
+impl<A: PacketPort, B: PacketPort> Worker<A, B> {
     /// Works until told to stop.
     pub(crate) fn run(mut self, stopped: &impl Fn() -> bool) -> Result<(), DataplaneError> {
         let mut burst = Burst::new();
@@ -121,7 +121,15 @@ impl<P: PacketPort> Worker<P> {
         let idle =
             self.orders.is_empty() && self.inboxes.n3.is_empty() && self.inboxes.n6.is_empty();
         if idle {
-            let descriptors = [self.n3.as_fd(), self.n6.as_fd(), self.sleeper.as_fd()];
+            let sleeper = self.sleeper.as_fd();
+            // Where a port has one descriptor, the place of its second is the sleeper's again.
+            let descriptors = [
+                self.n3.as_fd(),
+                self.n3.second_fd().unwrap_or(sleeper),
+                self.n6.as_fd(),
+                self.n6.second_fd().unwrap_or(sleeper),
+                sleeper,
+            ];
             wait(&descriptors, Some(IDLE))?;
         }
         self.sleeper.awake();
@@ -129,10 +137,7 @@ impl<P: PacketPort> Worker<P> {
     }
 }
 
-const fn shared<'a, P>(
-    n3: &'a UdpPort,
-    n6: &'a P,
-) -> Ports<SharedPort<'a, UdpPort>, SharedPort<'a, P>> {
+const fn shared<'a, A, B>(n3: &'a A, n6: &'a B) -> Ports<SharedPort<'a, A>, SharedPort<'a, B>> {
     Ports {
         n3: SharedPort(n3),
         n6: SharedPort(n6),

@@ -15,7 +15,8 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use qlink_dataplane::{DataplaneConfig, DataplaneError, UdpOffload, metrics_text, run};
+use qlink_dataplane::{DataplaneConfig, DataplaneError, N3Backend, UdpOffload, metrics_text, run};
+use qlink_io::probe::BackEnd;
 use qlink_io::seqpacket::SeqConn;
 use qlink_meter::{ArenaSet, ArenaSetup, CounterArena, TeidAllocator};
 use qlink_pfcp::{
@@ -77,6 +78,8 @@ impl Network {
             max_views: 4,
             max_contents: 2,
             ipfix: None,
+            backend: N3Backend::default(),
+            xdp: None,
         };
         Self {
             folder,
@@ -221,7 +224,25 @@ fn eventually(arena: &Path, session: SessionId, done: impl Fn(&SessionUsage) -> 
 
 #[test]
 fn a_session_is_established_carries_packets_both_ways_and_is_deleted() {
-    let network = Network::new();
+    carries_a_session(&Network::new());
+}
+
+#[test]
+fn a_session_is_carried_the_same_by_io_uring() {
+    if !BackEnd::Uring.probe().is_usable() {
+        println!("skipped: io_uring cannot be used here");
+        return;
+    }
+    for offload in [UdpOffload::None, UdpOffload::Segmentation] {
+        let mut network = Network::new();
+        network.config.backend = N3Backend::Uring;
+        network.config.udp_offload = offload;
+        carries_a_session(&network);
+    }
+}
+
+/// A session from its beginning to its end, with exact counters.
+fn carries_a_session(network: &Network) {
     let mut running = network.start();
     assert!(matches!(running.ask(&Request::Hello), Answer::Hello { info } if info == running.info));
 
@@ -455,7 +476,22 @@ fn a_delete_that_a_kill_cut_short_keeps_its_counters() {
 
 #[test]
 fn sessions_of_several_workers_carry_packets_whoever_received_them() {
+    carries_sessions_of_several_workers(Network::new());
+}
+
+#[test]
+fn sessions_of_several_workers_are_carried_the_same_by_io_uring() {
+    if !BackEnd::Uring.probe().is_usable() {
+        println!("skipped: io_uring cannot be used here");
+        return;
+    }
     let mut network = Network::new();
+    network.config.backend = N3Backend::Uring;
+    carries_sessions_of_several_workers(network);
+}
+
+/// Three workers, a session each, through a restart.
+fn carries_sessions_of_several_workers(mut network: Network) {
     network.config.workers = 3;
     network.config.max_sessions = 9;
     let mut running = network.start();

@@ -1,7 +1,7 @@
 //! The contract between packet back ends and the pipeline.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use qlink_wire::LinkType;
 
@@ -195,7 +195,7 @@ pub trait PacketSink {
     fn send_burst(&mut self, items: &[Outgoing<'_>]) -> Result<usize, IoError>;
 }
 
-/// A live back end with one descriptor to wait on, which sends through a shared borrow: a received
+/// A live back end with a descriptor to wait on, or two, which sends through a shared borrow: a received
 /// frame can go out through the port whose memory it lies in.
 pub trait PacketPort: PacketSource + AsFd {
     /// [`PacketSink::send_burst`] through a shared borrow.
@@ -204,6 +204,11 @@ pub trait PacketPort: PacketSource + AsFd {
     ///
     /// As [`PacketSink::send_burst`].
     fn send(&self, items: &[Outgoing<'_>]) -> Result<usize, IoError>;
+
+    /// A second descriptor to wait on, for a port that is made of two.
+    fn second_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -184,6 +184,22 @@ impl NeighbourKeeper {
         }
     }
 
+    /// Whether a port has reported an address without a next hop since the last
+    /// [`refresh`](Self::refresh).
+    pub fn is_asked(&mut self) -> bool {
+        let known = self.wanted.len();
+        self.take_reports();
+        self.wanted.len() > known
+    }
+
+    fn take_reports(&mut self) {
+        while let Ok(address) = self.reports.try_recv() {
+            if self.wanted.len() < WANTED_MAX {
+                self.wanted.insert(address);
+            }
+        }
+    }
+
     /// Reads the kernel's routes and neighbours, publishes a new table if anything changed, and
     /// lets the kernel resolve gateways, `peers` and reported addresses that it does not know or
     /// has not confirmed for long; their answers are in a later table. Call it about once a second.
@@ -195,11 +211,7 @@ impl NeighbourKeeper {
     ///
     /// The system's reason; the old table stays.
     pub fn refresh(&mut self, peers: &[IpAddr]) -> io::Result<Arc<NeighbourTable>> {
-        while let Ok(address) = self.reports.try_recv() {
-            if self.wanted.len() < WANTED_MAX {
-                self.wanted.insert(address);
-            }
-        }
+        self.take_reports();
         let mut neighbours = self.fixed.clone();
         neighbours.extend(read_neighbours(&mut self.netlink, self.interface)?);
         let routes = read_routes(&mut self.netlink, self.interface)?;

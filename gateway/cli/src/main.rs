@@ -45,7 +45,7 @@ enum Command {
     /// Run a gateway.
     Gateway(process::ConfigOption),
     /// Run a data plane.
-    Dataplane(process::ConfigOption),
+    Dataplane(process::DataplaneOptions),
     /// Run a BaseStation.
     Basestation(process::ConfigOption),
     /// Run a simulated operator (an HTTP top-up platform).

@@ -37,6 +37,16 @@ pub(crate) struct ConfigOption {
     pub(crate) sim_tap: Option<String>,
 }
 
+/// Options of `qlink dataplane`.
+#[derive(Debug, Args)]
+pub(crate) struct DataplaneOptions {
+    #[command(flatten)]
+    config: ConfigOption,
+    /// What carries N3, in place of the configuration's `backend`: auto, udp, uring.
+    #[arg(long, value_name = "BACKEND")]
+    dataplane: Option<qlink_dataplane::N3Backend>,
+}
+
 /// Simulated counterparts.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sim {
@@ -159,8 +169,9 @@ pub(crate) fn gateway(option: &ConfigOption) -> anyhow::Result<()> {
 }
 
 /// `qlink dataplane`.
-pub(crate) fn dataplane(option: &ConfigOption) -> anyhow::Result<()> {
-    let config: qlink_dataplane::DataplaneConfig = config::read(&option.config)?;
+pub(crate) fn dataplane(options: &DataplaneOptions) -> anyhow::Result<()> {
+    let mut config: qlink_dataplane::DataplaneConfig = config::read(&options.config.config)?;
+    config.backend = options.dataplane.unwrap_or(config.backend);
     let stop = stop_flag()?;
     qlink_dataplane::run(&config, |info| announce(&info.n3), &stop)
         .map_err(|error| judged(error.is_bad_configuration(), error))

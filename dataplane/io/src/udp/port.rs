@@ -58,6 +58,14 @@ pub struct Port<T> {
 /// A port over `recvmmsg` and `sendmmsg`.
 pub type UdpPort = Port<SystemCalls>;
 
+impl<T> Port<T> {
+    /// The address bound to, with the port the system chose.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.endpoint.local
+    }
+}
+
 #[expect(private_bounds, reason = "only this crate's transports are ports")]
 impl<T: Transport> Port<T> {
     /// Binds to `address` (port 0 chooses one) without offload; received frames are described as
@@ -108,12 +116,6 @@ impl<T: Transport> Port<T> {
     #[must_use]
     pub const fn sends_trains(&self) -> bool {
         self.endpoint.trains.get().is_open()
-    }
-
-    /// The address bound to, with the port the system chose.
-    #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.endpoint.local
     }
 
     /// Counters since binding.

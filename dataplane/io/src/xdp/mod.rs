@@ -16,7 +16,7 @@
 //! # Fragments
 //!
 //! Fragmented tunnel packets stay with the kernel, which reassembles them for a UDP socket on the
-//! same endpoint: keep a [`UdpPort`](crate::udp::UdpPort) open beside an N3 port. Why is told in
+//! same endpoint: an [`XdpEndpoint`] keeps one open beside an N3 port. Why is told in
 //! the steering program's own documentation, `xdp/program.rs`.
 //!
 //! # What it does not do
@@ -32,6 +32,7 @@
 mod assembler;
 mod available;
 mod bpf;
+mod endpoint;
 mod error;
 mod interface;
 mod mapping;
@@ -44,6 +45,7 @@ mod transmit;
 mod umem;
 
 pub use available::{Availability, Support, available};
+pub use endpoint::XdpEndpoint;
 pub use error::XdpError;
 pub use interface::Interface;
 pub use port::{FRAMES_RANGE, FrameUse, XdpConfig, XdpPort, XdpStats};

@@ -387,6 +387,8 @@ impl Network {
             max_views: self.plan.sessions.max(64).saturating_mul(2),
             max_contents: 64,
             ipfix: None,
+            backend: qlink_dataplane::N3Backend::default(),
+            xdp: None,
         })
     }
 

@@ -1,0 +1,173 @@
+//! Which back end carries N3.
+
+use std::fmt;
+use std::str::FromStr;
+
+use qlink_io::probe::BackEnd;
+use qlink_io::xdp::available;
+use qlink_wire::GTPU_PORT;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigError, DataplaneConfig};
+
+/// What carries N3, as configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum N3Backend {
+    /// The fastest one that works here and now, of those that are configured.
+    #[default]
+    Auto,
+    /// A UDP socket by system calls; needs no privilege.
+    Udp,
+    /// A UDP socket by io_uring; no faster than `udp`, so only who names it gets it.
+    Uring,
+    /// AF_XDP on the interface of the table `xdp`.
+    Xdp,
+}
+
+/// A word that names no back end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no back end for N3: auto, udp, uring or xdp")]
+pub struct N3BackendError(String);
+
+impl FromStr for N3Backend {
+    type Err = N3BackendError;
+
+    fn from_str(text: &str) -> Result<Self, N3BackendError> {
+        Self::ALL
+            .into_iter()
+            .find(|backend| backend.name() == text)
+            .ok_or_else(|| N3BackendError(text.to_owned()))
+    }
+}
+
+impl N3Backend {
+    /// Every word.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Udp, Self::Uring, Self::Xdp];
+
+    /// The word in configuration and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Udp => BackEnd::Udp.name(),
+            Self::Uring => BackEnd::Uring.name(),
+            Self::Xdp => BackEnd::Xdp.name(),
+        }
+    }
+}
+
+/// The back end that carries N3, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Which.
+    pub backend: BackEnd,
+    /// Faster ones that were not taken, the fastest first; empty where the configuration names one.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A faster back end that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Which.
+    pub backend: BackEnd,
+    /// Why, for example `no table xdp in the configuration`.
+    pub why: String,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.backend.name())?;
+        for (number, PassedOver { backend, why }) in self.passed_over.iter().enumerate() {
+            let separator = if number == 0 { "; not " } else { ", not " };
+            write!(formatter, "{separator}{}: {why}", backend.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// The back end that a configuration gets here and now. Probing touches no packet and leaves
+/// nothing behind.
+///
+/// # Errors
+///
+/// The [`ConfigError`] of a back end that the configuration names and that this program does not
+/// have.
+pub fn choose(config: &DataplaneConfig) -> Result<Choice, ConfigError> {
+    let named = |backend| Choice {
+        backend,
+        passed_over: Vec::new(),
+    };
+    match config.backend {
+        N3Backend::Auto => Ok(fastest(config)),
+        N3Backend::Udp => Ok(named(BackEnd::Udp)),
+        N3Backend::Xdp => Ok(named(BackEnd::Xdp)),
+        N3Backend::Uring if cfg!(feature = "uring") => Ok(named(BackEnd::Uring)),
+        N3Backend::Uring => Err(ConfigError::NotBuilt {
+            backend: config.backend.name(),
+        }),
+    }
+}
+
+/// The fastest one without an obstacle. `uring` is not among them: it is no faster than `udp`,
+/// which runs everywhere.
+fn fastest(config: &DataplaneConfig) -> Choice {
+    let mut passed_over = Vec::new();
+    for (backend, obstacle) in [(BackEnd::Xdp, xdp_obstacle(config))] {
+        match obstacle {
+            None => {
+                return Choice {
+                    backend,
+                    passed_over,
+                };
+            }
+            Some(why) => passed_over.push(PassedOver { backend, why }),
+        }
+    }
+    Choice {
+        backend: BackEnd::Udp,
+        passed_over,
+    }
+}
+
+/// Why AF_XDP cannot carry N3.
+fn xdp_obstacle(config: &DataplaneConfig) -> Option<String> {
+    let Some(settings) = &config.xdp else {
+        return Some("no table xdp in the configuration".to_owned());
+    };
+    if config.n3.port() != GTPU_PORT {
+        return Some(format!(
+            "n3 is {}, and only port 2152 is steered",
+            config.n3
+        ));
+    }
+    let found = match available(settings.interface.as_str(), settings.frames) {
+        Ok(found) => found.interface,
+        Err(error) => return Some(error.to_string()),
+    };
+    if found.has_program {
+        return Some(format!("{} has an XDP program already", found.name));
+    }
+    if found.rx_queues < config.workers.into() {
+        let (queues, workers) = (found.rx_queues, config.workers);
+        return Some(format!(
+            "{} has {queues} receive queues for {workers} workers",
+            found.name
+        ));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_on_the_command_line_are_those_of_the_configuration() {
+        for backend in N3Backend::ALL {
+            let word = serde_json::to_value(backend).unwrap();
+            assert_eq!(word.as_str().unwrap().parse(), Ok(backend));
+        }
+        assert!("UDP".parse::<N3Backend>().is_err());
+    }
+}

@@ -1,0 +1,54 @@
+//! N3 and N6 through UDP sockets, by system calls or by io_uring.
+
+use std::net::SocketAddr;
+
+use qlink_io::IoError;
+use qlink_io::udp::{Port, Steering, UdpOptions, UdpPort};
+use qlink_wire::LinkType;
+
+use super::Opened;
+use crate::config::DataplaneConfig;
+
+/// How a back end binds the ports of a group, one for each worker, on one address.
+type Bind<T> =
+    fn(SocketAddr, LinkType, (u8, Steering), UdpOptions) -> Result<Vec<Port<T>>, IoError>;
+
+/// N3: the kernel gives a packet to the worker that its TEID names; who gets one of another worker
+/// hands it over.
+pub(crate) fn open_n3<T>(
+    config: &DataplaneConfig,
+    bind: Bind<T>,
+) -> Result<Opened<Port<T>>, IoError> {
+    let group = (config.workers, Steering::Teid);
+    let ports = bind(config.n3, LinkType::RawIp, group, options(config))?;
+    let address = ports.first().map_or(config.n3, Port::local_addr);
+    Ok(Opened {
+        ports,
+        address,
+        own: vec![address.ip()],
+        neighbourhoods: Vec::new(),
+    })
+}
+
+/// N6 to another process of ours, which takes raw IP in datagrams.
+pub(crate) fn open_n6(
+    config: &DataplaneConfig,
+    (local, peer): (SocketAddr, SocketAddr),
+) -> Result<Opened<UdpPort>, IoError> {
+    let group = (config.workers, Steering::Flow);
+    let ports = UdpPort::bind_group(local, LinkType::RawIp, group, options(config))?;
+    let address = ports.first().map_or(local, Port::local_addr);
+    Ok(Opened {
+        ports,
+        address,
+        own: vec![address.ip(), peer.ip()],
+        neighbourhoods: Vec::new(),
+    })
+}
+
+fn options(config: &DataplaneConfig) -> UdpOptions {
+    UdpOptions {
+        offload: config.udp_offload.into(),
+        ..UdpOptions::default()
+    }
+}
