@@ -1,6 +1,6 @@
 //! Stop 2 of a byte's way: from a frame to the inner IP packet of a tunnel.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use qlink_content::{Direction, Segment};
 use qlink_io::Descriptor;
@@ -85,6 +85,17 @@ pub struct Inner<'a> {
     pub payload_len: u32,
 }
 
+impl Inner<'_> {
+    /// Destination port of a UDP datagram.
+    #[inline]
+    pub(crate) const fn udp_port(&self) -> Option<u16> {
+        match self.transport {
+            Transport::Udp { dst_port, .. } => Some(dst_port),
+            Transport::Tcp(_) | Transport::Other => None,
+        }
+    }
+}
+
 /// Bytes of IPv6 extension headers that count as header (chosen: sound traffic has one or two, of
 /// 8 to 24 bytes).
 pub const EXTENSIONS_FREE: u32 = 64;
@@ -144,6 +155,71 @@ fn surplus_extensions(ip: &IpPacket<'_>) -> u32 {
         IpAddr::V6(_) => {
             u32::from(ip.header_len).saturating_sub(IPV6_HEADER.saturating_add(EXTENSIONS_FREE))
         }
+    }
+}
+
+/// An inner packet of the shape that nearly all have, read at fixed places: IPv4 without options,
+/// no fragment, a whole TCP or UDP header, all bytes there.
+///
+/// **Invariant**: [`parse_inner`] says the same of these bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UsualInner<'a> {
+    pub(crate) src: Ipv4Addr,
+    pub(crate) dst: Ipv4Addr,
+    pub(crate) ports: UsualPorts,
+    /// As [`IpPacket::total_len`].
+    pub(crate) total_len: u32,
+    /// As [`Inner::payload_len`].
+    pub(crate) payload_len: u32,
+    /// The packet up to the length that its header states.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// What a usual packet's transport says about where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UsualPorts {
+    Tcp,
+    Udp { dst_port: u16 },
+}
+
+impl<'a> UsualInner<'a> {
+    /// `None` says nothing about `bytes`.
+    #[inline(always)]
+    pub(crate) fn of(bytes: &'a [u8]) -> Option<Self> {
+        // As far as a UDP header reaches.
+        let head = bytes.first_chunk::<28>()?;
+        let total_len = u16::from_be_bytes([head[2], head[3]]);
+        let fragment = u16::from_be_bytes([head[6], head[7]]);
+        if head[0] != 0x45 || fragment & 0x3fff != 0 {
+            return None;
+        }
+        let bytes = bytes.get(..total_len.into())?;
+        let (ports, headers) = match head[9] {
+            protocol::TCP => {
+                let words = bytes.first_chunk::<40>()?[32] >> 4;
+                if words < 5 {
+                    return None;
+                }
+                (UsualPorts::Tcp, u16::from(words) << 2)
+            }
+            protocol::UDP => {
+                let dst_port = u16::from_be_bytes([head[22], head[23]]);
+                let length = u16::from_be_bytes([head[24], head[25]]);
+                if length < 8 {
+                    return None;
+                }
+                (UsualPorts::Udp { dst_port }, 8)
+            }
+            _ => return None,
+        };
+        Some(Self {
+            src: Ipv4Addr::new(head[12], head[13], head[14], head[15]),
+            dst: Ipv4Addr::new(head[16], head[17], head[18], head[19]),
+            ports,
+            total_len: total_len.into(),
+            payload_len: u32::from(total_len.checked_sub(headers.saturating_add(20))?),
+            bytes,
+        })
     }
 }
 

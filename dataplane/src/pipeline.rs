@@ -14,15 +14,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use qlink_content::Direction;
 use qlink_io::{BURST_MAX, Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource};
 use qlink_kernel::prefetch_slice;
-use qlink_meter::{BurstDelta, DropReason, HotSession, SessionKind, SessionSlot, WorkerCounter};
+use qlink_meter::{
+    BurstDelta, DropReason, HotSession, PacketDelta, SessionKind, SessionSlot, WorkerCounter,
+};
 use qlink_pfcp::model::Qfi;
 use qlink_types::ids::Teid;
 use qlink_wire::{
-    GTPU_PORT, GtpuPacket, gpdu_header, message_type, parse_error_indication, parse_gtpu, parse_ip,
-    parse_udp, protocol, strip_link,
+    GTPU_PORT, GtpuPacket, LinkType, UsualGpdu, gpdu_header, message_type, parse_error_indication,
+    parse_gtpu, parse_ip, parse_udp, protocol, strip_link, usual_gpdu, usual_gpdu_packet,
 };
 
-use crate::parse::{Inner, Transport, parse_inner};
+use crate::parse::{Inner, UsualInner, UsualPorts, parse_inner};
 use crate::plane::{NO_ENTRY, Plane};
 use crate::ruled::RuledPacket;
 use crate::shard::Handed;
@@ -161,36 +163,52 @@ impl From<[u8; 16]> for Head {
 /// A packet that will be sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Planned<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) to: SocketAddr,
+    pub(crate) delta: PacketDelta,
+    slot: SessionSlot,
     pub(crate) head: Head,
     /// Its place among what usage rules count of the burst, or [`NO_ENTRY`].
     pub(crate) measured: u8,
-    pub(crate) body: &'a [u8],
     /// Through which port it leaves.
     pub(crate) way: Side,
-    pub(crate) to: SocketAddr,
-    slot: SessionSlot,
-    pub(crate) delta: BurstDelta,
+    /// Whether the port took it; before it is asked, that it will.
     pub(crate) accepted: bool,
 }
 
 impl Planned<'_> {
     const EMPTY: Self = Self {
+        body: &[],
+        to: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        delta: PacketDelta::NONE,
+        slot: SessionSlot::new(0),
         head: Head::NONE,
         measured: NO_ENTRY,
         way: Side::N6,
-        body: &[],
-        to: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-        slot: SessionSlot::new(0),
-        delta: BurstDelta {
-            uplink_bytes: 0,
-            uplink_packets: 0,
-            downlink_bytes: 0,
-            downlink_packets: 0,
-            user_charged: 0,
-            personal: 0,
-        },
-        accepted: false,
+        accepted: true,
     };
+}
+
+impl Planned<'_> {
+    /// Into the session's tunnel.
+    #[inline(always)]
+    fn tunnel(&mut self, hot: &HotSession) -> Result<(), DropReason> {
+        let length = u16::try_from(self.body.len())
+            .ok()
+            .filter(|length| *length <= INNER_MAX)
+            .ok_or(DropReason::TooLong)?;
+        self.head = Head::from(gpdu_header(hot.downlink_teid.get(), length));
+        self.way = Side::N3;
+        self.to = hot.peer;
+        Ok(())
+    }
+}
+
+/// How much of a burst the ports took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    All,
+    Part,
 }
 
 /// Takes one received burst through all stages. `now_ns` is the monotonic time of the burst.
@@ -205,9 +223,8 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
 ) {
     let Ingress { side, arrival } = ingress.into();
     let mut parsed = [Parsed::Done; BURST_MAX];
-    let mut planned = [Planned::EMPTY; BURST_MAX];
-
     let mut slots = [None; BURST_MAX];
+    let mut planned = [Planned::EMPTY; BURST_MAX];
 
     for descriptor in burst {
         let frame = source.frame(descriptor);
@@ -215,7 +232,7 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
         prefetch_slice(frame, 64);
     }
     for (place, descriptor) in parsed.iter_mut().zip(burst) {
-        *place = plane.parse(side, descriptor, source.frame(descriptor));
+        plane.parse(side, descriptor, source.frame(descriptor), place);
     }
     for (slot, packet) in slots.iter_mut().zip(&parsed).take(burst.len()) {
         *slot = plane.find(packet);
@@ -256,9 +273,9 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
         }
     }
     let planned = planned.get_mut(..count).unwrap_or_default();
-    plane.note(planned);
-    plane.send_both(side, ports, planned);
-    plane.count(planned, burst.len(), now_ns);
+    plane.note();
+    let sent = plane.send_both(side, ports, planned);
+    plane.count(planned, sent, burst.len(), now_ns);
     if traced {
         let received = (source, burst);
         plane.tracer.copy(side, received, &slots, planned, now_ns);
@@ -275,17 +292,19 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
 
 impl Plane {
     #[inline]
-    fn parse<'a>(&mut self, side: Side, descriptor: &Descriptor, frame: &'a [u8]) -> Parsed<'a> {
+    fn parse<'a>(
+        &mut self,
+        side: Side,
+        descriptor: &Descriptor,
+        frame: &'a [u8],
+        place: &mut Parsed<'a>,
+    ) {
         let parsed = match side {
-            Side::N3 => self.parse_n3(descriptor, frame),
-            Side::N6 => self.parse_n6(descriptor, frame),
+            Side::N3 => self.parse_n3(descriptor, frame, place),
+            Side::N6 => self.parse_n6(descriptor, frame, place),
         };
-        match parsed {
-            Ok(parsed) => parsed,
-            Err(reason) => {
-                self.arena.count_drop(reason, 1);
-                Parsed::Done
-            }
+        if let Err(reason) = parsed {
+            self.arena.count_drop(reason, 1);
         }
     }
 
@@ -294,22 +313,63 @@ impl Plane {
         &self,
         descriptor: &Descriptor,
         frame: &'a [u8],
-    ) -> Result<Parsed<'a>, DropReason> {
-        let (from, gtpu) = outer(descriptor, frame)?;
+        place: &mut Parsed<'a>,
+    ) -> Result<(), DropReason> {
+        match descriptor.peer {
+            Some(peer) => {
+                if let Some(gpdu) = usual_gpdu(frame) {
+                    self.place_uplink(peer.ip(), &gpdu, place);
+                    return Ok(());
+                }
+            }
+            None => {
+                let packet = usual_packet(descriptor.link, frame);
+                if let Some((source, gpdu)) = packet.and_then(usual_gpdu_packet) {
+                    self.place_uplink(IpAddr::V4(source), &gpdu, place);
+                    return Ok(());
+                }
+            }
+        }
+        self.parse_n3_unusual(descriptor, frame, place)
+    }
+
+    /// What was parsed is written in place: results as large as these are put together and taken
+    /// apart in pieces of other sizes, and wait for that.
+    #[inline(always)]
+    fn place_uplink<'a>(&self, source: IpAddr, gpdu: &UsualGpdu<'a>, place: &mut Parsed<'a>) {
+        let teid = Teid::new(gpdu.teid);
+        self.sessions.prefetch(teid);
+        *place = Parsed::Uplink {
+            teid,
+            source,
+            qfi: gpdu.pdu_session.map_or(NO_QFI, |info| info.qfi),
+            bytes: gpdu.payload,
+        };
+    }
+
+    #[inline(never)]
+    fn parse_n3_unusual<'a>(
+        &self,
+        descriptor: &Descriptor,
+        frame: &'a [u8],
+        place: &mut Parsed<'a>,
+    ) -> Result<(), DropReason> {
+        let (source, port, gtpu) = outer(descriptor, frame)?;
         if !gtpu.is_gpdu() {
-            return signal(from, &gtpu).map(Parsed::Signal);
+            *place = Parsed::Signal(signal(SocketAddr::new(source, port), &gtpu)?);
+            return Ok(());
         }
         if gtpu.unknown_required_extension.is_some() {
-            return Ok(Parsed::Signal(SignalIn::Extension { from: from.ip() }));
+            *place = Parsed::Signal(SignalIn::Extension { from: source });
+            return Ok(());
         }
-        let teid = Teid::new(gtpu.teid);
-        self.sessions.prefetch(teid);
-        Ok(Parsed::Uplink {
-            teid,
-            source: from.ip(),
-            qfi: gtpu.pdu_session.map_or(NO_QFI, |info| info.qfi),
-            bytes: gtpu.payload,
-        })
+        let gpdu = UsualGpdu {
+            teid: gtpu.teid,
+            pdu_session: gtpu.pdu_session,
+            payload: gtpu.payload,
+        };
+        self.place_uplink(source, &gpdu, place);
+        Ok(())
     }
 
     #[inline]
@@ -317,7 +377,8 @@ impl Plane {
         &self,
         descriptor: &Descriptor,
         frame: &'a [u8],
-    ) -> Result<Parsed<'a>, DropReason> {
+        place: &mut Parsed<'a>,
+    ) -> Result<(), DropReason> {
         let bytes = match descriptor.peer {
             Some(peer) if peer != self.neighbours.n6_peer => {
                 return Err(DropReason::NeighbourUnknown);
@@ -328,11 +389,12 @@ impl Plane {
         let ip = parse_ip(bytes).map_err(|_| DropReason::InnerMalformed)?;
         let ue_hash = self.sessions.hash_ue(&ip.dst);
         self.sessions.prefetch_ue(ue_hash);
-        Ok(Parsed::Downlink {
+        *place = Parsed::Downlink {
             ue_hash,
             ue: ip.dst,
             bytes,
-        })
+        };
+        Ok(())
     }
 
     /// The session of a packet.
@@ -393,8 +455,6 @@ impl Plane {
         now_ns: u64,
         plan: &mut Planned<'a>,
     ) -> Result<bool, DropReason> {
-        // No `ok_or(..)?` on what was found, and the delta is written in place: results as large as
-        // these are put together and taken apart in pieces of other sizes, and wait for that.
         let (bytes, unknown) = match packet {
             Parsed::Done | Parsed::Signal(_) => return Ok(false),
             Parsed::Uplink { bytes, .. } => (*bytes, DropReason::TeidUnknown),
@@ -403,87 +463,130 @@ impl Plane {
         let Some((slot, hot)) = slot.and_then(|slot| Some((slot, self.sessions.get(slot)?))) else {
             return Err(unknown);
         };
+        plan.slot = slot;
+        match UsualInner::of(bytes) {
+            Some(inner)
+                if hot.kind == SessionKind::Direct
+                    && (inner.ports != UsualPorts::Tcp || hot.sponsor_limit.is_none()) =>
+            {
+                self.judge_usual((slot, hot), packet, &inner, plan)?;
+            }
+            _ => return self.judge_unusual(slot, packet, now_ns, plan),
+        }
+        self.expect_packet(slot, &plan.delta);
+        Ok(true)
+    }
+
+    /// A packet of the usual shape whose session has neither rules nor a flow for it.
+    #[inline(always)]
+    fn judge_usual<'a>(
+        &self,
+        (slot, hot): (SessionSlot, &HotSession),
+        packet: &Parsed<'_>,
+        inner: &UsualInner<'a>,
+        plan: &mut Planned<'a>,
+    ) -> Result<(), DropReason> {
+        plan.body = inner.bytes;
+        let direction = match packet {
+            Parsed::Uplink { source, .. } => {
+                let dst_port = match inner.ports {
+                    UsualPorts::Tcp => None,
+                    UsualPorts::Udp { dst_port } => Some(dst_port),
+                };
+                check_source(hot, *source, IpAddr::V4(inner.src))?;
+                self.check_destination(IpAddr::V4(inner.dst), dst_port)?;
+                plan.to = self.neighbours.n6_peer;
+                Direction::Uplink
+            }
+            Parsed::Downlink { .. } | Parsed::Done | Parsed::Signal(_) => {
+                plan.tunnel(hot)?;
+                Direction::Downlink
+            }
+        };
+        let charge = self.judge_plain(slot, hot.quota, inner.payload_len)?;
+        plan.delta = charge.of_packet(direction, inner.total_len);
+        Ok(())
+    }
+
+    /// Any packet of any session.
+    #[inline(never)]
+    fn judge_unusual<'a>(
+        &mut self,
+        slot: SessionSlot,
+        packet: &Parsed<'a>,
+        now_ns: u64,
+        plan: &mut Planned<'a>,
+    ) -> Result<bool, DropReason> {
+        let (Parsed::Uplink { bytes, .. } | Parsed::Downlink { bytes, .. }) = packet else {
+            return Ok(false);
+        };
+        let Some(hot) = self.sessions.get(slot) else {
+            return Err(DropReason::TeidUnknown);
+        };
         let Ok(inner) = parse_inner(bytes) else {
             return Err(DropReason::InnerMalformed);
         };
-        plan.slot = slot;
         plan.body = whole(bytes, &inner)?;
         if hot.kind == SessionKind::Ruled {
             return self.judge_ruled(slot, ruled_packet(packet), &inner, now_ns, plan);
         }
         let direction = match packet {
             Parsed::Uplink { source, .. } => {
-                self.check_uplink(hot, *source, &inner)?;
-                plan.way = Side::N6;
+                check_source(hot, *source, inner.ip.src)?;
+                self.check_destination(inner.ip.dst, inner.udp_port())?;
                 plan.to = self.neighbours.n6_peer;
                 Direction::Uplink
             }
             Parsed::Downlink { .. } | Parsed::Done | Parsed::Signal(_) => {
-                let length = u16::try_from(plan.body.len())
-                    .ok()
-                    .filter(|length| *length <= INNER_MAX)
-                    .ok_or(DropReason::TooLong)?;
-                plan.head = Head::from(gpdu_header(hot.downlink_teid.get(), length));
-                plan.way = Side::N3;
-                plan.to = hot.peer;
+                plan.tunnel(hot)?;
                 Direction::Downlink
             }
         };
         self.judge(slot, direction, &inner, now_ns, &mut plan.delta)?;
-        self.expect(plan.slot, &plan.delta);
+        self.expect_packet(slot, &plan.delta);
         Ok(true)
     }
 
-    #[inline]
-    fn check_uplink(
-        &self,
-        hot: &HotSession,
-        source: IpAddr,
-        inner: &Inner<'_>,
-    ) -> Result<(), DropReason> {
-        if hot.peer.ip() != source {
-            return Err(DropReason::PeerMismatch);
-        }
-        if hot.ue != inner.ip.src {
-            return Err(DropReason::SourceSpoofed);
-        }
-        self.check_destination(inner)
-    }
-
     /// Nobody sends to our own network, nor tunnels or control messages of the core.
-    #[inline]
-    pub(crate) fn check_destination(&self, inner: &Inner<'_>) -> Result<(), DropReason> {
-        if self.neighbours.own.contains(&inner.ip.dst) {
+    #[inline(always)]
+    pub(crate) fn check_destination(
+        &self,
+        dst: IpAddr,
+        udp_port: Option<u16>,
+    ) -> Result<(), DropReason> {
+        if self.neighbours.own.iter().any(|own| *own == dst) {
             return Err(DropReason::ToInfrastructure);
         }
-        match inner.transport {
-            Transport::Udp { dst_port, .. } => match dst_port {
-                GTPU_PORT => Err(DropReason::GtpuNested),
-                PFCP_PORT | GTPC_PORT => Err(DropReason::CoreSignalling),
-                _ => Ok(()),
-            },
-            Transport::Tcp(_) | Transport::Other => Ok(()),
+        match udp_port {
+            Some(GTPU_PORT) => Err(DropReason::GtpuNested),
+            Some(PFCP_PORT | GTPC_PORT) => Err(DropReason::CoreSignalling),
+            _ => Ok(()),
         }
     }
 
-    /// Adds a packet to what the burst will add to its session.
-    #[inline]
-    pub(crate) fn expect(&mut self, slot: SessionSlot, delta: &BurstDelta) {
-        let Some(mark) = self.marks.get_mut(slot.index()) else {
-            return;
-        };
+    /// What the burst will add to a session.
+    #[inline(always)]
+    pub(crate) fn expect(&mut self, slot: SessionSlot) -> Option<&mut BurstDelta> {
+        let mark = self.marks.get_mut(slot.index())?;
         if *mark == NO_ENTRY {
             *mark = u8::try_from(self.entries.len()).unwrap_or(NO_ENTRY);
             self.entries.push((slot, BurstDelta::default()));
         }
-        if let Some((_, sum)) = self.entries.get_mut(usize::from(*mark)) {
-            sum.add(delta);
+        let (_, sum) = self.entries.get_mut(usize::from(*mark))?;
+        Some(sum)
+    }
+
+    /// Adds a packet to what the burst will add to its session.
+    #[inline(always)]
+    pub(crate) fn expect_packet(&mut self, slot: SessionSlot, packet: &PacketDelta) {
+        if let Some(sum) = self.expect(slot) {
+            sum.add(packet);
         }
     }
 
     #[inline]
-    fn note(&mut self, planned: &[Planned<'_>]) {
-        if !planned.is_empty() {
+    fn note(&mut self) {
+        if !self.entries.is_empty() {
             self.arena.note_burst(&self.entries);
         }
     }
@@ -495,51 +598,90 @@ impl Plane {
         side: Side,
         ports: &mut Ports<A, B>,
         planned: &mut [Planned<'_>],
-    ) {
-        if side == Side::N3 || self.has_rules {
-            self.send(Side::N6, &mut ports.n6, planned);
+    ) -> Sent {
+        let other = match side {
+            Side::N3 => Side::N6,
+            Side::N6 => Side::N3,
+        };
+        if self.has_rules && planned.iter().any(|plan| plan.way != other) {
+            return self.send_sorted(ports, planned);
         }
-        if side == Side::N6 || self.has_rules {
-            self.send(Side::N3, &mut ports.n3, planned);
+        let items: [_; BURST_MAX] = std::array::from_fn(|number| outgoing(planned.get(number)));
+        let items = items.get(..planned.len()).unwrap_or_default();
+        let accepted = match other {
+            Side::N6 => self.send(&mut ports.n6, items),
+            Side::N3 => self.send(&mut ports.n3, items),
+        };
+        match accepted {
+            None => Sent::All,
+            Some(accepted) => {
+                mark_accepted(planned.iter_mut(), &accepted);
+                Sent::Part
+            }
         }
     }
 
-    /// Sends those planned packets that leave through `way`.
-    #[inline]
-    fn send(&mut self, way: Side, sink: &mut impl PacketSink, planned: &mut [Planned<'_>]) {
-        let mut items = [Outgoing::EMPTY; BURST_MAX];
-        let mut count = 0_usize;
-        let own = planned.iter().filter(|plan| plan.way == way);
-        for (item, plan) in items.iter_mut().zip(own) {
-            *item = Outgoing {
-                head: plan.head.as_slice(),
-                body: plan.body,
-                to: plan.to,
+    /// Sends each planned packet through its port.
+    fn send_sorted<A: PacketSink, B: PacketSink>(
+        &mut self,
+        ports: &mut Ports<A, B>,
+        planned: &mut [Planned<'_>],
+    ) -> Sent {
+        let mut sent = Sent::All;
+        for way in [Side::N6, Side::N3] {
+            let mut items = [Outgoing::EMPTY; BURST_MAX];
+            let mut count = 0_usize;
+            let own = planned.iter().filter(|plan| plan.way == way);
+            for (item, plan) in items.iter_mut().zip(own) {
+                *item = outgoing(Some(plan));
+                count = count.saturating_add(1);
+            }
+            let items = items.get(..count).unwrap_or_default();
+            let accepted = match way {
+                Side::N6 => self.send(&mut ports.n6, items),
+                Side::N3 => self.send(&mut ports.n3, items),
             };
-            count = count.saturating_add(1);
+            if let Some(accepted) = accepted {
+                let own = planned.iter_mut().filter(|plan| plan.way == way);
+                mark_accepted(own, &accepted);
+                sent = Sent::Part;
+            }
         }
-        let accepted = self.send_items(sink, items.get(..count).unwrap_or_default());
-        let own = planned.iter_mut().filter(|plan| plan.way == way);
-        for (plan, accepted) in own.zip(accepted) {
-            plan.accepted = accepted;
-        }
+        sent
     }
 
-    /// Which of the packets the port took.
+    /// Which of the packets the port took; `None`: all.
     #[inline]
-    fn send_items(
+    fn send(
         &mut self,
         sink: &mut impl PacketSink,
         items: &[Outgoing<'_>],
+    ) -> Option<[bool; BURST_MAX]> {
+        if items.is_empty() {
+            return None;
+        }
+        match sink.send_burst(items) {
+            Ok(sent) if sent == items.len() => None,
+            first => Some(self.send_rest(sink, items, first)),
+        }
+    }
+
+    /// Goes on behind a first answer that was not all of them.
+    #[cold]
+    fn send_rest(
+        &mut self,
+        sink: &mut impl PacketSink,
+        items: &[Outgoing<'_>],
+        first: Result<usize, IoError>,
     ) -> [bool; BURST_MAX] {
         let mut accepted = [false; BURST_MAX];
-        let mut done = 0_usize;
-        while let Some(rest) = items.get(done..).filter(|rest| !rest.is_empty()) {
-            match sink.send_burst(rest) {
+        let (mut done, mut answer) = (0_usize, first);
+        loop {
+            let left = items.len().saturating_sub(done) as u64;
+            match answer {
                 Ok(0) => {
-                    self.arena
-                        .count_drop(DropReason::TransmitFull, rest.len() as u64);
-                    break;
+                    self.arena.count_drop(DropReason::TransmitFull, left);
+                    return accepted;
                 }
                 Ok(sent) => {
                     let end = done.saturating_add(sent);
@@ -553,35 +695,30 @@ impl Plane {
                     done = done.saturating_add(1);
                 }
                 Err(_) => {
-                    self.arena
-                        .count_drop(DropReason::TransmitRefused, rest.len() as u64);
-                    break;
+                    self.arena.count_drop(DropReason::TransmitRefused, left);
+                    return accepted;
                 }
             }
+            answer = match items.get(done..) {
+                Some(rest) if !rest.is_empty() => sink.send_burst(rest),
+                _ => return accepted,
+            };
         }
-        accepted
     }
 
     /// Counts what was accepted and forgets the burst.
     #[inline]
-    fn count(&mut self, planned: &[Planned<'_>], received: usize, now_ns: u64) {
-        let refused = planned.iter().any(|plan| !plan.accepted);
-        if refused {
-            self.entries
-                .iter_mut()
-                .for_each(|(_, delta)| *delta = BurstDelta::default());
-            for plan in planned.iter().filter(|plan| plan.accepted) {
-                let mark = self.marks.get(plan.slot.index()).copied();
-                let entry = mark.and_then(|mark| self.entries.get_mut(usize::from(mark)));
-                if let Some((_, sum)) = entry {
-                    sum.add(&plan.delta);
-                }
-            }
+    fn count(&mut self, planned: &[Planned<'_>], sent: Sent, received: usize, now_ns: u64) {
+        if sent == Sent::Part {
+            self.expect_accepted(planned);
         }
         if self.has_rules && !self.entries.is_empty() {
-            self.retract_measured(planned);
+            if sent == Sent::Part {
+                self.retract_measured(planned);
+            }
+            self.ruled.measured.clear();
             self.commit_ruled(now_ns);
-        } else if !planned.is_empty() {
+        } else if !self.entries.is_empty() {
             self.arena.commit_burst(&self.entries);
         }
         let (mut packets, mut bytes) = (0_u64, 0_u64);
@@ -604,7 +741,19 @@ impl Plane {
         self.arena.count(WorkerCounter::Bursts, 1);
     }
 
+    /// Sums up again what the burst adds, of accepted packets alone.
+    #[cold]
+    fn expect_accepted(&mut self, planned: &[Planned<'_>]) {
+        for (_, delta) in &mut self.entries {
+            *delta = BurstDelta::default();
+        }
+        for plan in planned.iter().filter(|plan| plan.accepted) {
+            self.expect_packet(plan.slot, &plan.delta);
+        }
+    }
+
     /// Usage rules count what was accepted only.
+    #[cold]
     fn retract_measured(&mut self, planned: &[Planned<'_>]) {
         for plan in planned.iter().filter(|plan| !plan.accepted) {
             let measured = self.ruled.measured.get(usize::from(plan.measured)).copied();
@@ -612,7 +761,6 @@ impl Plane {
                 ruled.urrs.retract(&measured.urrs, &measured.packet);
             }
         }
-        self.ruled.measured.clear();
     }
 
     /// Acts on the messages of a burst; what they provoke is sent behind the burst's packets.
@@ -700,15 +848,60 @@ fn signal(from: SocketAddr, gtpu: &GtpuPacket<'_>) -> Result<SignalIn, DropReaso
     }
 }
 
-/// The peer and the GTP-U message of a frame. A socket has taken the outer headers off already.
+/// What may be a usual G-PDU, from the IPv4 header on.
+#[inline(always)]
+fn usual_packet(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
+    match link {
+        LinkType::Ethernet => match frame.split_first_chunk::<14>()? {
+            ([.., 0x08, 0x00], packet) => Some(packet),
+            _ => None,
+        },
+        LinkType::RawIp => Some(frame),
+        _ => None,
+    }
+}
+
+/// Tunnel's peer and subscriber's address.
+#[inline(always)]
+fn check_source(hot: &HotSession, peer: IpAddr, src: IpAddr) -> Result<(), DropReason> {
+    if hot.peer.ip() != peer {
+        return Err(DropReason::PeerMismatch);
+    }
+    if hot.ue != src {
+        return Err(DropReason::SourceSpoofed);
+    }
+    Ok(())
+}
+
+/// A planned packet as a port wants it.
 #[inline]
+fn outgoing<'a>(plan: Option<&'a Planned<'_>>) -> Outgoing<'a> {
+    plan.map_or(Outgoing::EMPTY, |plan| Outgoing {
+        head: plan.head.as_slice(),
+        body: plan.body,
+        to: plan.to,
+    })
+}
+
+fn mark_accepted<'a, 'b: 'a>(
+    planned: impl Iterator<Item = &'a mut Planned<'b>>,
+    accepted: &[bool],
+) {
+    for (plan, accepted) in planned.zip(accepted) {
+        plan.accepted = *accepted;
+    }
+}
+
+/// The peer's address and port and the GTP-U message of a frame. A socket has taken the outer
+/// headers off already.
+#[inline(always)]
 fn outer<'a>(
     descriptor: &Descriptor,
     frame: &'a [u8],
-) -> Result<(SocketAddr, GtpuPacket<'a>), DropReason> {
+) -> Result<(IpAddr, u16, GtpuPacket<'a>), DropReason> {
     if let Some(peer) = descriptor.peer {
         let gtpu = parse_gtpu(frame).map_err(DropReason::Wire)?;
-        return Ok((peer, gtpu));
+        return Ok((peer.ip(), peer.port(), gtpu));
     }
     let bytes = strip_link(descriptor.link, frame).map_err(DropReason::Wire)?;
     let ip = parse_ip(bytes).map_err(DropReason::Wire)?;
@@ -723,7 +916,7 @@ fn outer<'a>(
         return Err(DropReason::NotGtpu);
     }
     let gtpu = parse_gtpu(udp.payload).map_err(DropReason::Wire)?;
-    Ok((SocketAddr::new(ip.src, udp.src_port), gtpu))
+    Ok((ip.src, udp.src_port, gtpu))
 }
 
 /// The bytes of an inner packet up to the length that its header states; all must be there.

@@ -6,7 +6,7 @@ use qlink_content::{
     CloseReason, Context, Deltas, Direction, FlowProof, Policy, Segment, Verdict, View, WordSink,
 };
 use qlink_meter::{
-    BurstDelta, ChargeMode, DropReason, FlowIdentity, FlowKey, Quota, QuotaVerdict, SessionSlot,
+    ChargeMode, DropReason, FlowIdentity, FlowKey, PacketDelta, Quota, QuotaVerdict, SessionSlot,
     StageSink, Usage, WorkerCounter,
 };
 use qlink_pfcp::MAX_CONTENTS;
@@ -104,12 +104,36 @@ impl Trial {
     }
 }
 
+/// Charged bytes that count when their packet has left.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Charge {
+    user_charged: u64,
+    /// The part of them that the personal payer is billed.
+    personal: u64,
+}
+
+impl Charge {
+    /// What a packet of `bytes` network bytes adds.
+    #[inline(always)]
+    pub(crate) const fn of_packet(self, direction: Direction, bytes: u32) -> PacketDelta {
+        PacketDelta {
+            direction: match direction {
+                Direction::Uplink => qlink_meter::Direction::Uplink,
+                Direction::Downlink => qlink_meter::Direction::Downlink,
+            },
+            bytes,
+            user_charged: self.user_charged,
+            personal: self.personal,
+        }
+    }
+}
+
 /// What a judged packet does to its session.
 struct Step {
     /// Counters that must stand before the packet leaves.
     usage: Usage,
     /// Counters that wait until it has left.
-    deferred: BurstDelta,
+    deferred: Charge,
 }
 
 impl Step {
@@ -142,10 +166,9 @@ impl Step {
         }
         Self {
             usage,
-            deferred: BurstDelta {
+            deferred: Charge {
                 user_charged: deferred,
                 personal: billed_later,
-                ..BurstDelta::default()
             },
         }
     }
@@ -166,36 +189,28 @@ impl Plane {
     /// # Errors
     ///
     /// Why the packet must not be forwarded; nothing has changed then, and `delta` means nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn judge(
         &mut self,
         slot: SessionSlot,
         direction: Direction,
         inner: &Inner<'_>,
         now_ns: u64,
-        delta: &mut BurstDelta,
+        delta: &mut PacketDelta,
     ) -> Result<(), DropReason> {
         let Some(hot) = self.sessions.get(slot) else {
             return Err(DropReason::TeidUnknown);
         };
         let quota = hot.quota;
-        *delta = match (&inner.transport, hot.sponsor_limit) {
+        let charge = match (&inner.transport, hot.sponsor_limit) {
             (Transport::Tcp(tcp), Some(_)) => {
-                self.judge_tcp(slot, quota, direction, inner, tcp, now_ns)?
+                // Copies, so that what is parsed lives in memory here only.
+                let (inner, tcp) = (*inner, *tcp);
+                self.judge_tcp(slot, quota, direction, &inner, &tcp, now_ns)?
             }
             _ => self.judge_plain(slot, quota, inner.payload_len)?,
         };
-        let bytes = u64::from(inner.ip.total_len);
-        match direction {
-            Direction::Uplink => {
-                delta.uplink_bytes = bytes;
-                delta.uplink_packets = 1;
-            }
-            Direction::Downlink => {
-                delta.downlink_bytes = bytes;
-                delta.downlink_packets = 1;
-            }
-        }
+        *delta = charge.of_packet(direction, inner.ip.total_len);
         Ok(())
     }
 
@@ -209,26 +224,25 @@ impl Plane {
     }
 
     /// A packet without content flow: its whole payload is charged.
-    #[inline]
-    fn judge_plain(
+    #[inline(always)]
+    pub(crate) fn judge_plain(
         &self,
         slot: SessionSlot,
         quota: Quota,
         payload: u32,
-    ) -> Result<BurstDelta, DropReason> {
+    ) -> Result<Charge, DropReason> {
         let payload = u64::from(payload);
         if quota.mode == ChargeMode::Operator {
-            return Ok(BurstDelta {
+            return Ok(Charge {
                 user_charged: payload,
-                ..BurstDelta::default()
+                personal: 0,
             });
         }
         let used = self.billed(slot);
         match quota.judge(used, payload, payload) {
-            QuotaVerdict::Pass => Ok(BurstDelta {
+            QuotaVerdict::Pass => Ok(Charge {
                 user_charged: payload,
                 personal: quota.billed(used, payload),
-                ..BurstDelta::default()
             }),
             QuotaVerdict::Stop(reason) => Err(reason),
         }
@@ -242,7 +256,7 @@ impl Plane {
         inner: &Inner<'_>,
         tcp: &TcpSegment<'_>,
         now_ns: u64,
-    ) -> Result<BurstDelta, DropReason> {
+    ) -> Result<Charge, DropReason> {
         let (ue_port, remote_port) = ports_by_side(direction, tcp.src_port, tcp.dst_port);
         let remote = match direction {
             Direction::Uplink => inner.ip.dst,
@@ -311,7 +325,7 @@ impl Plane {
         flow: usize,
         quota: Quota,
         packet: &FlowPacket<'_>,
-    ) -> Result<BurstDelta, DropReason> {
+    ) -> Result<Charge, DropReason> {
         let usage = self.arena.usage(packet.slot);
         let used = self.billed(packet.slot);
         let payload = u64::from(packet.segment.payload_len);

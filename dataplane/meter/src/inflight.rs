@@ -3,10 +3,15 @@
 //! A kill between sending and counting leaves the notes behind. Recovery compares each note's
 //! guard value with the session's: where the count had not happened yet, the note's network bytes
 //! go to `uncertain_bytes`, and nothing is billed.
+//!
+//! ```text
+//! note   slot, guard, uplink bytes, not used, downlink bytes, five not used
+//! ```
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::record::{load, store};
+use crate::direction::Direction;
+use crate::record::{load, store, write_word};
 use crate::session::SessionSlot;
 use crate::usage::Usage;
 
@@ -15,6 +20,29 @@ pub const INFLIGHT_MAX: usize = qlink_io::BURST_MAX;
 
 /// Words of one note.
 pub(crate) const ENTRY_WORDS: usize = 10;
+
+/// What one forwarded packet adds to its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketDelta {
+    /// Where it goes.
+    pub direction: Direction,
+    /// Inner IP bytes.
+    pub bytes: u32,
+    /// Payload bytes that are `user_charged`, and wire payload at once.
+    pub user_charged: u64,
+    /// The part of them that the personal payer is billed.
+    pub personal: u64,
+}
+
+impl PacketDelta {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        direction: Direction::Uplink,
+        bytes: 0,
+        user_charged: 0,
+        personal: 0,
+    };
+}
 
 /// What forwarded packets of one burst add to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,15 +62,17 @@ pub struct BurstDelta {
 }
 
 impl BurstDelta {
-    /// Adds another packet's delta.
-    #[inline]
-    pub const fn add(&mut self, other: &Self) {
-        self.uplink_bytes = self.uplink_bytes.saturating_add(other.uplink_bytes);
-        self.uplink_packets = self.uplink_packets.saturating_add(other.uplink_packets);
-        self.downlink_bytes = self.downlink_bytes.saturating_add(other.downlink_bytes);
-        self.downlink_packets = self.downlink_packets.saturating_add(other.downlink_packets);
-        self.user_charged = self.user_charged.saturating_add(other.user_charged);
-        self.personal = self.personal.saturating_add(other.personal);
+    /// Adds a packet.
+    #[inline(always)]
+    pub const fn add(&mut self, packet: &PacketDelta) {
+        let (bytes, packets) = match packet.direction {
+            Direction::Uplink => (&mut self.uplink_bytes, &mut self.uplink_packets),
+            Direction::Downlink => (&mut self.downlink_bytes, &mut self.downlink_packets),
+        };
+        *bytes = bytes.saturating_add(packet.bytes as u64);
+        *packets = packets.saturating_add(1);
+        self.user_charged = self.user_charged.saturating_add(packet.user_charged);
+        self.personal = self.personal.saturating_add(packet.personal);
     }
 
     /// Adds this to a session's counters.
@@ -78,25 +108,24 @@ pub(crate) fn note<'a>(
     at: usize,
     entries: impl Iterator<Item = (SessionSlot, u64, &'a BurstDelta)>,
 ) {
-    let mut place = at.saturating_add(1);
-    let mut count = 0;
-    for (slot, guard, delta) in entries.take(INFLIGHT_MAX) {
-        store(words, place, u64::from(slot.get()));
-        store(words, place.saturating_add(1), guard);
-        store(words, place.saturating_add(2), delta.uplink_bytes);
-        store(words, place.saturating_add(3), delta.uplink_packets);
-        store(words, place.saturating_add(4), delta.downlink_bytes);
-        store(words, place.saturating_add(5), delta.downlink_packets);
-        store(words, place.saturating_add(6), delta.user_charged);
-        store(words, place.saturating_add(7), delta.personal);
-        place = place.saturating_add(ENTRY_WORDS);
-        count = count_up(count);
+    let places = words.get(at.saturating_add(1)..).unwrap_or_default();
+    let mut count = 0_u64;
+    for (place, (slot, guard, delta)) in places
+        .as_chunks::<ENTRY_WORDS>()
+        .0
+        .iter()
+        .take(INFLIGHT_MAX)
+        .zip(entries)
+    {
+        let [slot_word, guard_word, uplink_bytes, _, downlink_bytes, ..] = place;
+        let relaxed = Ordering::Relaxed;
+        write_word(slot_word, slot.get().into(), relaxed);
+        write_word(guard_word, guard, relaxed);
+        write_word(uplink_bytes, delta.uplink_bytes, relaxed);
+        write_word(downlink_bytes, delta.downlink_bytes, relaxed);
+        count = count.saturating_add(1);
     }
     store(words, at, count);
-}
-
-const fn count_up(count: u64) -> u64 {
-    count.saturating_add(1)
 }
 
 /// Forgets the notes.

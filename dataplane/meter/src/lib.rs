@@ -45,7 +45,7 @@ pub use direction::Direction;
 pub use flow::{FlowKey, FlowTable};
 pub use identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
 pub use index::{KeyedIndex, TableKey, process_secret};
-pub use inflight::{BurstDelta, INFLIGHT_MAX};
+pub use inflight::{BurstDelta, INFLIGHT_MAX, PacketDelta};
 pub use layout::{ArenaLayout, LAYOUT_VERSION, UrrPlace};
 pub use policer::{Policer, RATE_KBPS_MAX};
 pub use quota::{ChargeMode, Quota, QuotaVerdict};

@@ -106,7 +106,7 @@ impl StageSink<'_> {
         let end = self.used.saturating_add(N);
         let places = self.slot.get(self.used..end).unwrap_or_default();
         for (place, word) in places.iter().zip(next) {
-            write(place, word, Ordering::Relaxed);
+            write_word(place, word, Ordering::Relaxed);
         }
         self.used = end;
     }
@@ -115,7 +115,7 @@ impl StageSink<'_> {
     #[inline]
     pub fn put(&mut self, word: u64) {
         if let Some(place) = self.slot.get(self.used) {
-            write(place, word, Ordering::Relaxed);
+            write_word(place, word, Ordering::Relaxed);
         }
         self.used = self.used.saturating_add(1);
     }
@@ -136,7 +136,7 @@ pub(crate) fn load(words: &[AtomicU64], at: usize) -> u64 {
 #[inline]
 pub(crate) fn store(words: &[AtomicU64], at: usize, value: u64) {
     if let Some(word) = words.get(at) {
-        write(word, value, Ordering::Release);
+        write_word(word, value, Ordering::Release);
     }
 }
 
@@ -145,13 +145,13 @@ pub(crate) fn store(words: &[AtomicU64], at: usize, value: u64) {
 pub(crate) fn add(words: &[AtomicU64], at: usize, by: u64) {
     if let Some(word) = words.get(at) {
         let sum = word.load(Ordering::Relaxed).wrapping_add(by);
-        write(word, sum, Ordering::Relaxed);
+        write_word(word, sum, Ordering::Relaxed);
     }
 }
 
 /// Every store to an arena passes here, so that tests can end a writer's life between any two.
 #[inline]
-fn write(word: &AtomicU64, value: u64, order: Ordering) {
+pub(crate) fn write_word(word: &AtomicU64, value: u64, order: Ordering) {
     #[cfg(test)]
     if !death::may_store() {
         return;

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use qlink_forward::buffer::{BufferRefusal, Buffered};
 use qlink_meter::{
-    Action, BurstDelta, CompiledPdr, Direction, DropReason, Out, PacketCount, PacketMeta,
-    SessionSlot, WorkerCounter,
+    Action, CompiledPdr, Direction, DropReason, Out, PacketCount, PacketMeta, SessionSlot,
+    WorkerCounter,
 };
 use qlink_pfcp::model::{Interface, Qfi};
 use qlink_types::ids::Teid;
@@ -60,7 +60,7 @@ impl Plane {
             Action::Forward { to, .. } => to,
             Action::Drop => {
                 ruled.urrs.dropped(&pdr.urrs, &packet);
-                self.expect(slot, &BurstDelta::default());
+                self.expect(slot);
                 return Err(DropReason::FarDrop);
             }
             Action::Buffer { notify, .. } => {
@@ -79,7 +79,7 @@ impl Plane {
             },
         };
         // What was judged has to be settled with the burst, sent or not.
-        self.expect(slot, &BurstDelta::default());
+        self.expect(slot);
         let to = admitted.ok_or(DropReason::UrrQuotaExhausted)?;
         self.enforce(slot, &pdr, &packet, now_ns)?;
         let n6_peer = self.neighbours.n6_peer;
@@ -99,7 +99,7 @@ impl Plane {
         plan.measured = u8::try_from(self.ruled.measured.len()).unwrap_or(NO_ENTRY);
         let urrs = pdr.urrs;
         self.ruled.measured.push(Measured { urrs, packet });
-        self.expect(slot, &plan.delta);
+        self.expect_packet(slot, &plan.delta);
         Ok(true)
     }
 
@@ -124,7 +124,9 @@ impl Plane {
             Direction::Uplink if !ruled.places.is_ue(inner.ip.src) => {
                 Err(DropReason::SourceSpoofed)
             }
-            Direction::Uplink => self.check_destination(inner).map(|()| interface),
+            Direction::Uplink => self
+                .check_destination(inner.ip.dst, inner.udp_port())
+                .map(|()| interface),
             // A router advertisement goes to all of the session's link.
             Direction::Downlink if inner.ip.dst.is_multicast() => Ok(interface),
             Direction::Downlink if !ruled.places.is_ue(inner.ip.dst) => Err(DropReason::UeUnknown),
@@ -163,7 +165,7 @@ impl Plane {
     ) -> Result<bool, DropReason> {
         let direction = content_direction(direction);
         self.judge(slot, direction, inner, now_ns, &mut plan.delta)?;
-        self.expect(slot, &plan.delta);
+        self.expect_packet(slot, &plan.delta);
         Ok(true)
     }
 
@@ -196,7 +198,7 @@ impl Plane {
             Ok(Buffered::Further { .. }) => {}
             Err(refusal) => {
                 ruled.urrs.dropped(&pdr.urrs, packet);
-                self.expect(slot, &BurstDelta::default());
+                self.expect(slot);
                 return Err(match refusal {
                     BufferRefusal::TooLong => DropReason::TooLong,
                     BufferRefusal::SessionUnknown

@@ -108,7 +108,7 @@ impl PduSessionInfo {
         [1, pdu_type, self.qfi & 0x3f, next]
     }
 
-    const fn from_content(kind: u8, flags: u8) -> Option<Self> {
+    pub(crate) const fn from_content(kind: u8, flags: u8) -> Option<Self> {
         match kind >> 4 {
             0 => Some(Self {
                 qfi: flags & 0x3f,
