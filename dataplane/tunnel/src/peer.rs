@@ -1,0 +1,110 @@
+//! One peer: its key, its address in the tunnel, where it is reached, and its protocol state.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use defguard_boringtun::noise::Tunn;
+
+use crate::key::PublicKey;
+
+/// A peer as it is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerSetup {
+    /// Its device's tunnel key.
+    pub key: PublicKey,
+    /// Its address in the tunnel: the only source that its packets may have.
+    pub address: IpAddr,
+    /// Where it is reached at first; `None`: it calls us, and we answer where it called from.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds between two messages when nothing else is sent, so that translators on the way keep
+    /// their mapping and keys are always there; `None`: silent when idle. Behind a translator 25.
+    pub keepalive_s: Option<u16>,
+}
+
+/// A peer as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerState {
+    /// Its device's tunnel key.
+    pub key: PublicKey,
+    /// Its address in the tunnel.
+    pub address: IpAddr,
+    /// Where it was heard last, or is expected.
+    pub endpoint: Option<SocketAddr>,
+    /// Age of the keys in use; `None`: there are none.
+    pub handshake_age: Option<Duration>,
+}
+
+/// How far a peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing to be timed: never called, or given up.
+    Silent,
+    /// Its first handshake is to be started.
+    ToCall,
+    /// Handshakes or keys to be timed.
+    Active,
+}
+
+pub(crate) struct Peer {
+    pub(crate) setup: PeerSetup,
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) tunn: Tunn,
+    pub(crate) stage: Stage,
+    /// Whether there are keys to send with, as far as the last event told.
+    pub(crate) usable: bool,
+    /// When its last initiation was worked on.
+    pub(crate) initiated_ns: Option<u64>,
+}
+
+impl Peer {
+    pub(crate) fn new(setup: PeerSetup, tunn: Tunn) -> Self {
+        let stage = if setup.endpoint.is_some() && setup.keepalive_s.is_some() {
+            Stage::ToCall
+        } else {
+            Stage::Silent
+        };
+        Self {
+            setup,
+            endpoint: setup.endpoint,
+            tunn,
+            stage,
+            usable: false,
+            initiated_ns: None,
+        }
+    }
+
+    /// Asks the protocol whether there are keys to send with.
+    pub(crate) fn look(&mut self) {
+        self.usable = self.tunn.time_since_last_handshake().is_some();
+    }
+
+    /// It was heard, authentically, from `endpoint`; whether that is a new one.
+    pub(crate) fn heard_from(&mut self, endpoint: SocketAddr) -> bool {
+        self.stage = Stage::Active;
+        if self.endpoint == Some(endpoint) {
+            return false;
+        }
+        self.endpoint.replace(endpoint).is_some()
+    }
+
+    pub(crate) fn state(&self) -> PeerState {
+        PeerState {
+            key: self.setup.key,
+            address: self.setup.address,
+            endpoint: self.endpoint,
+            handshake_age: self.tunn.time_since_last_handshake(),
+        }
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("setup", &self.setup)
+            .field("endpoint", &self.endpoint)
+            .field("stage", &self.stage)
+            .field("usable", &self.usable)
+            .finish_non_exhaustive()
+    }
+}

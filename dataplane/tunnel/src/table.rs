@@ -1,0 +1,488 @@
+//! The table of peers, and every message in and out.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use defguard_boringtun::noise::errors::WireGuardError;
+use defguard_boringtun::noise::handshake::parse_handshake_anon;
+use defguard_boringtun::noise::rate_limiter::RateLimiter;
+use defguard_boringtun::noise::{Packet, Tunn, TunnResult};
+use x25519_dalek::PublicKey as DalekPublicKey;
+
+use crate::count::{Refusal, TunnelCounts, bump};
+use crate::key::{PrivateKey, PublicKey};
+use crate::peer::{Peer, PeerSetup, PeerState, Stage};
+use crate::{MESSAGE_MIN, MESSAGE_OVERHEAD};
+
+/// Counters from here on are refused.
+///
+/// Source: white paper §6.1 (`Reject-After-Messages`, 2^64 - 2^13 - 1). The library would overflow
+/// at the end of the range, which a peer could cause on purpose.
+const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+
+/// Shortest time between two initiations of one peer (as Linux: 50 in a second).
+const INITIATION_INTERVAL_NS: u64 = 20_000_000;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A receiver index is the peer's slot in its upper 24 bits.
+const SLOT_SHIFT: u32 = 8;
+
+/// Bounds of a tunnel endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most peers, 1 to 65,536. Each takes some 15 KB.
+    pub peers: u32,
+    /// Handshake messages per second from which on their senders must prove their address by a
+    /// cookie. Eight times as many are worked on at most: a handshake costs some 300 us.
+    pub handshakes_per_second: u32,
+}
+
+impl Default for Limits {
+    /// For a gateway: 4,096 peers, 100 handshakes (some 3 % of a core before cookies are asked for).
+    fn default() -> Self {
+        Self {
+            peers: 4096,
+            handshakes_per_second: 100,
+        }
+    }
+}
+
+/// Why a peer was not added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// The table is full.
+    #[error("the table holds its {limit} peers")]
+    Full {
+        /// The table's bound.
+        limit: u32,
+    },
+    /// Another peer has this key, or it is our own.
+    #[error("key {0} is taken")]
+    KeyTaken(PublicKey),
+    /// Another peer has this tunnel address, or it is our own.
+    #[error("tunnel address {0} is taken")]
+    AddressTaken(IpAddr),
+}
+
+/// What a datagram was.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// An IP packet whose source is its peer's tunnel address.
+    Packet(&'a [u8]),
+    /// A message to be sent back to where the datagram came from.
+    Reply(&'a [u8]),
+    /// A message to this end alone.
+    Nothing,
+}
+
+/// What is to be sent for a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sending<'a> {
+    /// The peer's endpoint.
+    pub to: SocketAddr,
+    /// The message.
+    pub message: &'a [u8],
+    /// Whether the packet is in it. If not, the packet was refused ([`Refusal::NoSession`]) and the
+    /// message begins a handshake.
+    pub carries: bool,
+}
+
+/// One end of the tunnels to all peers.
+pub struct Tunnels {
+    key: PrivateKey,
+    address: IpAddr,
+    limits: Limits,
+    peers: Vec<Option<Box<Peer>>>,
+    by_key: HashMap<PublicKey, usize>,
+    by_address: HashMap<IpAddr, usize>,
+    /// Counts handshakes and asks for cookies.
+    front: RateLimiter,
+    /// For the peers' own check, which `front` has done already.
+    behind: Arc<RateLimiter>,
+    /// The second in which `worked` handshakes were worked on.
+    second: u64,
+    worked: u32,
+    counts: TunnelCounts,
+}
+
+impl fmt::Debug for Tunnels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnels")
+            .field("address", &self.address)
+            .field("peers", &self.by_key.len())
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tunnels {
+    /// An end with private `key` and tunnel `address`, without peers.
+    #[must_use]
+    pub fn new(key: PrivateKey, address: IpAddr, limits: Limits) -> Self {
+        let public = DalekPublicKey::from(key.secret());
+        Self {
+            key,
+            address,
+            limits,
+            peers: Vec::new(),
+            by_key: HashMap::new(),
+            by_address: HashMap::new(),
+            front: RateLimiter::new(&public, limits.handshakes_per_second.into()),
+            behind: Arc::new(RateLimiter::new(&public, u64::MAX)),
+            second: 0,
+            worked: 0,
+            counts: TunnelCounts::default(),
+        }
+    }
+
+    /// Our public key.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        self.key.public()
+    }
+
+    /// Our tunnel address.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counts(&self) -> &TunnelCounts {
+        &self.counts
+    }
+
+    /// Every peer as it is now.
+    pub fn peers(&self) -> impl Iterator<Item = PeerState> {
+        self.peers.iter().flatten().map(|peer| peer.state())
+    }
+
+    /// Adds a peer.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerError`]; nothing changes then.
+    pub fn add(&mut self, setup: PeerSetup) -> Result<(), PeerError> {
+        if setup.key == self.public() || self.by_key.contains_key(&setup.key) {
+            return Err(PeerError::KeyTaken(setup.key));
+        }
+        if setup.address == self.address || self.by_address.contains_key(&setup.address) {
+            return Err(PeerError::AddressTaken(setup.address));
+        }
+        let free = self.peers.iter().position(Option::is_none);
+        let slot = free.unwrap_or(self.peers.len());
+        let limit = self.limits.peers;
+        let index = u32::try_from(slot)
+            .ok()
+            .filter(|index| *index < limit)
+            .ok_or(PeerError::Full { limit })?;
+        let tunn = Tunn::new(
+            self.key.secret().clone(),
+            DalekPublicKey::from(setup.key.to_bytes()),
+            None,
+            setup.keepalive_s,
+            index,
+            Some(Arc::clone(&self.behind)),
+        );
+        let peer = Some(Box::new(Peer::new(setup, tunn)));
+        match self.peers.get_mut(slot) {
+            Some(place) => *place = peer,
+            None => self.peers.push(peer),
+        }
+        self.by_key.insert(setup.key, slot);
+        self.by_address.insert(setup.address, slot);
+        Ok(())
+    }
+
+    /// Forgets a peer and its keys; whether it was there.
+    pub fn remove(&mut self, key: &PublicKey) -> bool {
+        let Some(slot) = self.by_key.remove(key) else {
+            return false;
+        };
+        if let Some(peer) = self.peers.get_mut(slot).and_then(Option::take) {
+            self.by_address.remove(&peer.setup.address);
+        }
+        true
+    }
+
+    /// Works on a datagram that came from `from`. What it gives lies in `out`, which is at least as
+    /// long as the datagram and [`MESSAGE_MIN`]. `now_ns` is monotonic.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`], which is counted.
+    pub fn receive<'a>(
+        &mut self,
+        now_ns: u64,
+        from: SocketAddr,
+        datagram: &[u8],
+        out: &'a mut [u8],
+    ) -> Result<Received<'a>, Refusal> {
+        if out.len() < datagram.len().max(MESSAGE_MIN) {
+            return Err(self.counts.refuse(Refusal::TooLong));
+        }
+        let result = match Tunn::parse_incoming_packet(datagram) {
+            Ok(Packet::PacketData(data)) => {
+                let index = data.receiver_idx;
+                self.receive_data(index, from, datagram, out)
+            }
+            Ok(_) => self.receive_handshake(now_ns, from, datagram, out),
+            Err(_) => Err(Refusal::Malformed),
+        };
+        result.map_err(|reason| self.counts.refuse(reason))
+    }
+
+    fn receive_data<'a>(
+        &mut self,
+        index: u32,
+        from: SocketAddr,
+        datagram: &[u8],
+        out: &'a mut [u8],
+    ) -> Result<Received<'a>, Refusal> {
+        let counter = datagram.get(8..16).and_then(|bytes| bytes.try_into().ok());
+        if counter.is_none_or(|counter| u64::from_le_bytes(counter) >= REJECT_AFTER_MESSAGES) {
+            return Err(Refusal::CounterExhausted);
+        }
+        let peer = of_index(&mut self.peers, index).ok_or(Refusal::IndexUnknown)?;
+        let (packet, source) = match peer.tunn.decapsulate(None, datagram, out) {
+            TunnResult::WriteToTunnelV4(packet, source) => (packet, IpAddr::V4(source)),
+            TunnResult::WriteToTunnelV6(packet, source) => (packet, IpAddr::V6(source)),
+            // An empty message keeps the tunnel alive; it is as authentic as any.
+            TunnResult::Done => {
+                note_heard(peer, &mut self.counts, from);
+                return Ok(Received::Nothing);
+            }
+            TunnResult::WriteToNetwork(_) => return Ok(Received::Nothing),
+            TunnResult::Err(error) => return Err(data_refusal(&error)),
+        };
+        note_heard(peer, &mut self.counts, from);
+        if source != peer.setup.address {
+            return Err(Refusal::SourceForeign);
+        }
+        bump(&mut self.counts.received);
+        Ok(Received::Packet(packet))
+    }
+
+    fn receive_handshake<'a>(
+        &mut self,
+        now_ns: u64,
+        from: SocketAddr,
+        datagram: &[u8],
+        out: &'a mut [u8],
+    ) -> Result<Received<'a>, Refusal> {
+        let mut cookie = [0; MESSAGE_MIN];
+        let packet = match self
+            .front
+            .verify_packet(Some(from.ip()), datagram, &mut cookie)
+        {
+            Ok(packet) => packet,
+            Err(TunnResult::WriteToNetwork(cookie)) => {
+                bump(&mut self.counts.cookies);
+                let place = out.get_mut(..cookie.len()).ok_or(Refusal::TooLong)?;
+                place.copy_from_slice(cookie);
+                return Ok(Received::Reply(place));
+            }
+            Err(_) => return Err(Refusal::MacInvalid),
+        };
+        self.take_turn(now_ns)?;
+        let slot = match packet {
+            Packet::HandshakeInit(initiation) => {
+                let public = DalekPublicKey::from(self.key.secret());
+                let half = parse_handshake_anon(self.key.secret(), &public, &initiation)
+                    .map_err(|_| Refusal::Unauthentic)?;
+                let slot = self.slot_of(half.peer_static_public)?;
+                self.admit_initiation(slot, now_ns)?;
+                slot
+            }
+            Packet::HandshakeResponse(response) => slot_in(response.receiver_idx),
+            Packet::PacketCookieReply(reply) => slot_in(reply.receiver_idx),
+            Packet::PacketData(_) => return Err(Refusal::Malformed),
+        };
+        let peer = of_slot(&mut self.peers, slot).ok_or(Refusal::IndexUnknown)?;
+        match peer.tunn.decapsulate(Some(from.ip()), datagram, out) {
+            TunnResult::WriteToNetwork(message) => {
+                bump(&mut self.counts.handshakes);
+                note_heard(peer, &mut self.counts, from);
+                peer.look();
+                Ok(Received::Reply(message))
+            }
+            TunnResult::Err(error) => Err(handshake_refusal(&error)),
+            _ => Ok(Received::Nothing),
+        }
+    }
+
+    /// One handshake more in this second, or none.
+    fn take_turn(&mut self, now_ns: u64) -> Result<(), Refusal> {
+        let second = now_ns.wrapping_div(SECOND_NS);
+        if second != self.second {
+            (self.second, self.worked) = (second, 0);
+        }
+        if self.worked >= self.limits.handshakes_per_second.saturating_mul(8) {
+            return Err(Refusal::HandshakeLimit);
+        }
+        self.worked = self.worked.saturating_add(1);
+        Ok(())
+    }
+
+    fn slot_of(&self, key: [u8; 32]) -> Result<usize, Refusal> {
+        let key = PublicKey::from_bytes(key).map_err(|_| Refusal::KeyUnknown)?;
+        self.by_key.get(&key).copied().ok_or(Refusal::KeyUnknown)
+    }
+
+    fn admit_initiation(&mut self, slot: usize, now_ns: u64) -> Result<(), Refusal> {
+        let peer = of_slot(&mut self.peers, slot).ok_or(Refusal::KeyUnknown)?;
+        let early = |last: u64| now_ns.saturating_sub(last) < INITIATION_INTERVAL_NS;
+        if peer.initiated_ns.is_some_and(early) {
+            return Err(Refusal::HandshakeLimit);
+        }
+        peer.initiated_ns = Some(now_ns);
+        Ok(())
+    }
+
+    /// Seals an IP packet to the peer with tunnel address `to` into `out`, which is at least
+    /// [`MESSAGE_OVERHEAD`] longer than the packet and [`MESSAGE_MIN`] long.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`], which is counted.
+    pub fn send<'a>(
+        &mut self,
+        to: IpAddr,
+        packet: &[u8],
+        out: &'a mut [u8],
+    ) -> Result<Sending<'a>, Refusal> {
+        let needed = packet.len().saturating_add(MESSAGE_OVERHEAD);
+        if out.len() < needed.max(MESSAGE_MIN) {
+            return Err(self.counts.refuse(Refusal::TooLong));
+        }
+        let slot = self.by_address.get(&to);
+        let peer = slot.and_then(|slot| of_slot(&mut self.peers, *slot));
+        let Some(peer) = peer else {
+            return Err(self.counts.refuse(Refusal::AddressUnknown));
+        };
+        let Some(endpoint) = peer.endpoint else {
+            return Err(self.counts.refuse(Refusal::EndpointUnknown));
+        };
+        let carries = peer.usable;
+        let result = if carries {
+            peer.tunn.encapsulate(packet, out)
+        } else {
+            peer.stage = Stage::Active;
+            peer.tunn.format_handshake_initiation(out, false)
+        };
+        if carries {
+            bump(&mut self.counts.sent);
+        } else {
+            self.counts.refuse(Refusal::NoSession);
+        }
+        match result {
+            TunnResult::WriteToNetwork(message) => Ok(Sending {
+                to: endpoint,
+                message,
+                carries,
+            }),
+            _ => Err(Refusal::NoSession),
+        }
+    }
+
+    /// Does what time asks for: retransmissions, new keys, signs of life. To be called some four
+    /// times a second; `send` sends each message. `out` is [`MESSAGE_MIN`] long.
+    pub fn tick(&mut self, out: &mut [u8], mut send: impl FnMut(SocketAddr, &[u8])) {
+        self.front.reset_count();
+        if out.len() < MESSAGE_MIN {
+            return;
+        }
+        for peer in self.peers.iter_mut().flatten() {
+            let result = match peer.stage {
+                Stage::Silent => continue,
+                Stage::ToCall => peer.tunn.format_handshake_initiation(out, false),
+                Stage::Active => peer.tunn.update_timers(out),
+            };
+            peer.stage = Stage::Active;
+            let result = match result {
+                // It was tried for 90 s, or nothing was said for nine minutes.
+                TunnResult::Err(_) if peer.setup.keepalive_s.is_some() => {
+                    peer.tunn.format_handshake_initiation(out, false)
+                }
+                TunnResult::Err(_) => {
+                    peer.stage = Stage::Silent;
+                    TunnResult::Done
+                }
+                result => result,
+            };
+            if let (TunnResult::WriteToNetwork(message), Some(to)) = (result, peer.endpoint) {
+                send(to, message);
+            }
+            peer.look();
+        }
+    }
+
+    /// Begins new keys with a peer now instead of after two minutes; the message, where the peer is
+    /// known and can be reached.
+    pub fn rekey<'a>(
+        &mut self,
+        key: &PublicKey,
+        out: &'a mut [u8],
+    ) -> Option<(SocketAddr, &'a [u8])> {
+        let slot = *self.by_key.get(key)?;
+        let peer = of_slot(&mut self.peers, slot)?;
+        let to = peer.endpoint?;
+        match peer.tunn.format_handshake_initiation(out, true) {
+            TunnResult::WriteToNetwork(message) => {
+                peer.stage = Stage::Active;
+                Some((to, message))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn slot_in(index: u32) -> usize {
+    usize::try_from(index >> SLOT_SHIFT).unwrap_or(usize::MAX)
+}
+
+fn of_index(peers: &mut [Option<Box<Peer>>], index: u32) -> Option<&mut Peer> {
+    of_slot(peers, slot_in(index))
+}
+
+fn of_slot(peers: &mut [Option<Box<Peer>>], slot: usize) -> Option<&mut Peer> {
+    peers.get_mut(slot)?.as_deref_mut()
+}
+
+/// The peer was heard, and now there may be keys to send with.
+fn note_heard(peer: &mut Peer, counts: &mut TunnelCounts, from: SocketAddr) {
+    if peer.heard_from(from) {
+        bump(&mut counts.roamed);
+    }
+    if !peer.usable {
+        peer.look();
+    }
+}
+
+fn data_refusal(error: &WireGuardError) -> Refusal {
+    match error {
+        WireGuardError::NoCurrentSession | WireGuardError::WrongIndex => Refusal::IndexUnknown,
+        WireGuardError::DuplicateCounter | WireGuardError::InvalidCounter => Refusal::Replayed,
+        WireGuardError::InvalidPacket => Refusal::InnerMalformed,
+        _ => Refusal::Unauthentic,
+    }
+}
+
+fn handshake_refusal(error: &WireGuardError) -> Refusal {
+    match error {
+        WireGuardError::WrongTai64nTimestamp => Refusal::HandshakeReplayed,
+        WireGuardError::UnexpectedPacket | WireGuardError::WrongIndex => {
+            Refusal::HandshakeUnexpected
+        }
+        WireGuardError::WrongKey => Refusal::KeyUnknown,
+        _ => Refusal::Unauthentic,
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;
