@@ -31,7 +31,10 @@ const SINK: u16 = 7001;
 pub(super) fn command(names: &Names, place: &str, arguments: &[&str]) -> Command {
     let program = std::env::current_exe().unwrap();
     let program = program.to_str().unwrap().to_owned();
-    let mut command = names.inside(place, &[&program, "an_agent_runs", "--exact", "--nocapture"]);
+    let mut command = names.inside(
+        place,
+        &[&program, "an_agent_runs", "--exact", "--nocapture"],
+    );
     command.env(WORDS, arguments.join(" "));
     // What the test harness says of itself is not printed by the program.
     command.env("NO_COLOR", "1");
@@ -47,7 +50,11 @@ pub(super) fn origin(names: &Names) -> Child {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line.contains("ready")));
+    assert!(
+        lines
+            .map_while(Result::ok)
+            .any(|line| line.contains("ready"))
+    );
     child
 }
 
@@ -59,13 +66,18 @@ pub(crate) fn run_agent() {
     let words: Vec<&str> = words.split_whitespace().collect();
     let said = match *words {
         ["origin"] => return serve(),
-        ["echo", from, to, count, size] => echo(socket(from, to, ECHO), number(count), number(size)),
+        ["echo", from, to, count, size] => {
+            echo(&socket(from, to, ECHO), number(count), number(size))
+        }
         ["blast", from, to, count, size] => {
             push(&socket(from, to, SINK), number(count), number(size), 0)
         }
-        ["push", from, to, count, size, pause] => {
-            push(&socket(from, to, SINK), number(count), number(size), number(pause))
-        }
+        ["push", from, to, count, size, pause] => push(
+            &socket(from, to, SINK),
+            number(count),
+            number(size),
+            number(pause),
+        ),
         ["flood", to, connections, bytes] => flood(to, number(connections), number(bytes)),
         ["drip", to, bytes, chunk, pause] => drip(to, number(bytes), number(chunk), number(pause)),
         _ => panic!("{words:?}"),
@@ -90,7 +102,9 @@ fn socket(from: &str, to: &str, port: u16) -> UdpSocket {
     let to: IpAddr = to.parse().unwrap();
     let socket = UdpSocket::bind((from, 0)).unwrap();
     socket.connect((to, port)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
     socket
 }
 
@@ -98,7 +112,7 @@ fn payload(size: u64) -> Vec<u8> {
     vec![0x5a; usize::try_from(size).unwrap()]
 }
 
-fn echo(socket: UdpSocket, count: u64, size: u64) -> u64 {
+fn echo(socket: &UdpSocket, count: u64, size: u64) -> u64 {
     let (mut sent, mut received) = (payload(size), vec![0; 65_536]);
     let (mut came_back, mut missing) = (0, 0);
     for number in 0..count {
@@ -137,7 +151,9 @@ fn flood(to: &str, connections: u64, bytes: u64) -> u64 {
     let to: SocketAddr = SocketAddr::new(to.parse().unwrap(), 80);
     let one = move || {
         let mut connection = TcpStream::connect(to).ok()?;
-        connection.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+        connection
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .ok()?;
         write!(connection, "GET /{bytes} HTTP/1.1\r\nHost: origin\r\n\r\n").ok()?;
         let mut all = Vec::new();
         connection.read_to_end(&mut all).ok()?;
@@ -145,9 +161,16 @@ fn flood(to: &str, connections: u64, bytes: u64) -> u64 {
         Some((all.len() - head) as u64)
     };
     let threads: Vec<_> = (0..connections)
-        .map(|_| std::thread::Builder::new().stack_size(128 << 10).spawn(one).unwrap())
+        .map(|_| {
+            std::thread::Builder::new()
+                .stack_size(128 << 10)
+                .spawn(one)
+                .unwrap()
+        })
         .collect();
-    let bodies = threads.into_iter().filter_map(|thread| thread.join().unwrap());
+    let bodies = threads
+        .into_iter()
+        .filter_map(|thread| thread.join().unwrap());
     bodies.sum()
 }
 
@@ -206,7 +229,9 @@ fn serve() {
 
 /// Answers one request: `GET /N` with N bytes, `POST` with the count of the bytes that came.
 fn answer(connection: TcpStream) -> Option<()> {
-    connection.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+    connection
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .ok()?;
     let mut reader = BufReader::new(connection.try_clone().ok()?);
     let (mut request, mut length) = (String::new(), 0);
     reader.read_line(&mut request).ok()?;

@@ -5,15 +5,17 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use qlink_pfcp::model::{
-    CreatedPdr, FTeid, FarChanges, NodeId, Seid, SessionChange, Time, UrrChanges, UrrId,
-    UsageReport,
+    CreatedPdr, FTeid, FarChanges, NodeId, PdrId, Seid, SessionChange, Time, Trigger, UrrChanges,
+    UrrId, UsageReport,
 };
 use qlink_pfcp::node::Timers;
 use qlink_pfcp::sim::{Happened, Smf, SmfConfig};
 use qlink_pfcp::wire::{
     CauseCode, ENTERPRISE_ID, MessageType, ModificationFlags, SessionModificationRequest,
-    SessionReportRequest,
+    SessionReportRequest, UpFeatures,
 };
+
+use qlink_types::ids::Teid;
 
 use super::{GATEWAY, WITHIN};
 
@@ -41,6 +43,13 @@ impl Opened {
     pub(crate) fn uplink(&self) -> FTeid {
         let mut chosen = self.created.iter().filter_map(|pdr| pdr.local_fteid);
         chosen.next().unwrap()
+    }
+
+    /// The end of a tunnel that was chosen for a detection rule.
+    pub(crate) fn endpoint(&self, pdr: PdrId) -> Teid {
+        let mut created = self.created.iter();
+        let created = created.find(|created| created.id == pdr).unwrap();
+        created.local_fteid.unwrap().teid
     }
 }
 
@@ -138,10 +147,14 @@ impl Control {
         }
     }
 
-    pub(crate) fn associate(&mut self) {
+    /// Opens the association; what the user plane promises.
+    pub(crate) fn associate(&mut self) -> UpFeatures {
         let now = self.now();
         self.smf.associate(now);
-        self.until(|happened| matches!(happened, Happened::Associated { .. }).then_some(()));
+        self.until(|happened| match happened {
+            Happened::Associated { features } => Some(*features),
+            _ => None,
+        })
     }
 
     /// Ends the association.
@@ -274,10 +287,20 @@ impl Control {
         })
     }
 
-    /// Whether something was told that nobody asked for yet.
-    pub(crate) fn has_told(&self) -> bool {
-        let told = |happened: &Happened| matches!(happened, Happened::Reported { .. });
-        self.heard.iter().any(told)
+    /// Waits for a report of a usage rule that has this trigger, which may have come before.
+    pub(crate) fn reported(&mut self, session: Seid, urr: UrrId, trigger: Trigger) -> UsageReport {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let found = self
+                .reports_of(session, urr)
+                .find(|report| report.triggers.has(trigger))
+                .cloned();
+            if let Some(found) = found {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{trigger:?} is not reported");
+            self.exchange(Duration::from_millis(50));
+        }
     }
 
     /// Uplink and downlink bytes that a usage rule ever reported.
@@ -303,12 +326,15 @@ impl Control {
     /// What was told, for a test that failed.
     pub(crate) fn story(&self) -> String {
         let last = self.in_order.iter().rev().take(10);
-        format!("last reports, newest first: {:#?}", last.collect::<Vec<_>>())
+        format!(
+            "last reports, newest first: {:#?}",
+            last.collect::<Vec<_>>()
+        )
     }
 }
 
 /// A modification that only changes rules.
-pub(crate) fn modification(change: SessionChange) -> SessionModificationRequest {
+fn modification(change: SessionChange) -> SessionModificationRequest {
     SessionModificationRequest {
         cp: None,
         change,

@@ -30,12 +30,13 @@ use std::time::{Duration, Instant};
 use qlink_dataplane::DataplaneConfig;
 use qlink_meter::{ArenaSet, Totals};
 use qlink_pfcp::model::{Seid, SessionChange, UrrId};
+use qlink_pfcp::wire::UpFeatures;
 
 pub(crate) use agent::run_agent;
 pub(crate) use control::{Control, Opened};
 pub(crate) use namespaces::{Carried, Names};
 pub(crate) use plane::run_plane;
-pub(crate) use radio::{Bearer, Framing, Heard, Radio};
+pub(crate) use radio::{Bearer, Framing, Heard, Mirror, Radio};
 pub(crate) use rules::{Subscriber, downlink_far, filter, flow, volume};
 
 /// How long anything may take that is waited for.
@@ -75,6 +76,8 @@ pub(crate) struct Lab {
     /// The first SMF, associated.
     pub(crate) smf: Control,
     pub(crate) radio: Radio,
+    /// What the data plane promised to the first SMF.
+    pub(crate) features: UpFeatures,
     origin: Child,
 }
 
@@ -114,10 +117,11 @@ impl Lab {
             config,
             plane: None,
             radio,
+            features: UpFeatures::default(),
             origin,
         };
         lab.start_plane();
-        lab.smf.associate();
+        lab.features = lab.smf.associate();
         lab
     }
 
@@ -138,7 +142,9 @@ impl Lab {
     pub(crate) fn plane_memory(&self) -> u64 {
         let pid = self.plane.as_ref().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
         let kilobytes = line.unwrap().split_whitespace().next().unwrap();
         kilobytes.parse::<u64>().unwrap() * 1024
     }
@@ -163,8 +169,13 @@ impl Lab {
 
     /// Gives a subscriber his addresses and a bearer for a session that stands.
     pub(crate) fn attach(&mut self, subscriber: &Subscriber, opened: &Opened) {
+        self.attach_by(subscriber, subscriber.bearer(opened));
+    }
+
+    /// Gives a subscriber his addresses and this bearer.
+    pub(crate) fn attach_by(&mut self, subscriber: &Subscriber, bearer: Bearer) {
         self.names.give_addresses(subscriber);
-        self.radio.attach(subscriber.bearer(opened));
+        self.radio.attach(bearer);
     }
 
     /// Runs a program as the subscriber to its success while PFCP goes on; what it printed.
@@ -178,11 +189,6 @@ impl Lab {
         started(&mut self.names.inside("ue", arguments))
     }
 
-    /// Starts a program as the origin.
-    pub(crate) fn start_origin(&self, arguments: &[&str]) -> Child {
-        started(&mut self.names.inside("origin", arguments))
-    }
-
     /// Waits for a program's success while PFCP goes on; what it printed.
     pub(crate) fn end(&mut self, mut child: Child) -> String {
         let deadline = Instant::now() + SCENARIO_WITHIN;
@@ -193,7 +199,11 @@ impl Lab {
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{:?}: {text}{errors}", output.status);
+        assert!(
+            output.status.success(),
+            "{:?}: {text}{errors}",
+            output.status
+        );
         text
     }
 
@@ -215,8 +225,21 @@ impl Lab {
 
     /// Runs this test's own program as the origin.
     pub(crate) fn origin_agent(&mut self, arguments: &[&str]) -> String {
-        let child = started(&mut agent::command(&self.names, "origin", arguments));
+        let child = self.start_origin_agent(arguments);
         self.end_agent(child)
+    }
+
+    /// Starts this test's own program as the origin.
+    pub(crate) fn start_origin_agent(&self, arguments: &[&str]) -> Child {
+        started(&mut agent::command(&self.names, "origin", arguments))
+    }
+
+    /// The first SMF ends without a word and is there again, with nothing that it knew.
+    pub(crate) fn restart_smf(&mut self, recovery: u64) {
+        let first = std::mem::replace(&mut self.smf, Control::new(SMFS[2], recovery));
+        drop(first);
+        self.smf = Control::new(SMFS[0], recovery);
+        self.smf.associate();
     }
 
     /// Sends `count` datagrams of `size` payload bytes and waits for the echo of each; how many came
@@ -226,6 +249,12 @@ impl Lab {
         let (count, size) = (count.to_string(), size.to_string());
         let text = self.agent(&["echo", &from, &to, &count, &size]);
         text.trim().parse().unwrap()
+    }
+
+    /// Sends `count` datagrams of 100 payload bytes for which no echo comes.
+    pub(crate) fn send(&mut self, to: (&Subscriber, IpAddr), count: u64) {
+        let (from, to) = (to.0.like(to.1).to_string(), to.1.to_string());
+        self.agent(&["push", &from, &to, &count.to_string(), "100", "0"]);
     }
 
     /// Fetches a body of `bytes` with curl as `subscriber`.
@@ -297,6 +326,33 @@ impl Lab {
             assert!(Instant::now() < deadline, "{reason}: {drops:?}");
             self.smf.pump(Duration::from_millis(5));
         }
+    }
+
+    /// Longest packets between the gateway and the origin.
+    pub(crate) fn set_origin_mtu(&self, bytes: u16) {
+        self.names.ip("gw", &format!("link set n6veth mtu {bytes}"));
+        self.names.ip("origin", &format!("link set n6 mtu {bytes}"));
+    }
+
+    /// Loses each so manieth of a hundred packets on N3, at random, in both directions.
+    pub(crate) fn lose(&self, percent: u8) {
+        self.names.lose(percent);
+    }
+
+    /// Sessions that stand, as the data plane's arena shows them.
+    pub(crate) fn sessions(&self) -> usize {
+        let sessions = ArenaSet::open(&self.config.arena).unwrap().sessions();
+        sessions.iter().filter(|session| session.is_live()).count()
+    }
+
+    /// Places in the arena that usage rules take.
+    pub(crate) fn urr_rows(&self) -> usize {
+        let arena = ArenaSet::open(&self.config.arena).unwrap();
+        arena
+            .workers()
+            .iter()
+            .map(|worker| worker.urrs().count())
+            .sum()
     }
 
     /// Ends a session; everything that usage rule 1 ever reported is what the kernel carried since

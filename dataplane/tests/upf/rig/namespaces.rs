@@ -80,6 +80,17 @@ table inet quiet {
     }
 }
 QUIET
+# Nor are the words of a subscriber's kernel about datagrams that nobody asked for traffic to count.
+ip netns exec "$1ue" nft -f - <<QUIET
+table inet quiet {
+    chain out {
+        type filter hook output priority 0; policy accept;
+        icmp type destination-unreachable drop
+        icmpv6 type destination-unreachable drop
+        ip6 daddr ff00::/8 drop
+    }
+}
+QUIET
 "#;
 
 /// The namespaces of one scenario.
@@ -142,6 +153,17 @@ impl Names {
         }
     }
 
+    /// Drops each so manieth of a hundred packets that come over N3, at random, on both sides.
+    pub(super) fn lose(&self, percent: u8) {
+        let rules = format!(
+            "table inet loss {{ chain in {{ type filter hook prerouting priority -300; \
+             iifname \"n3\" udp dport 2152 numgen random mod 100 < {percent} drop; }}; }}"
+        );
+        for place in ["ran", "gw"] {
+            succeed(&mut self.inside(place, &["nft", &rules]));
+        }
+    }
+
     /// What an interface carried.
     pub(crate) fn carried(&self, place: &str, interface: &str) -> Carried {
         let text = self.ip(place, &format!("-j -s link show dev {interface}"));
@@ -164,7 +186,12 @@ pub(crate) const fn alike(one: IpAddr, other: IpAddr) -> bool {
 /// Runs a command to its success; what it printed.
 pub(super) fn succeed(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{:?}: {}", command.get_args().last(), told(&output));
+    assert!(
+        output.status.success(),
+        "{:?}: {}",
+        command.get_args().last(),
+        told(&output)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -256,7 +283,9 @@ impl Drop for Network {
         self.kill_all();
         for place in PLACES {
             let mut delete = Command::new("ip");
-            let _ = delete.args(["netns", "del", &self.names.of(place)]).output();
+            let _ = delete
+                .args(["netns", "del", &self.names.of(place)])
+                .output();
         }
     }
 }

@@ -14,8 +14,8 @@ use qlink_io::wait::wait;
 use qlink_io::{Burst, Outgoing, PacketSource};
 use qlink_types::ids::Teid;
 use qlink_wire::{
-    ErrorIndicated, GTPU_PORT, LinkType, PduSessionInfo, gpdu_header, gpdu_header_with_container,
-    message_type, parse_error_indication, parse_gtpu,
+    ErrorIndicated, GTPU_PORT, GtpuPacket, LinkType, PduSessionInfo, gpdu_header,
+    gpdu_header_with_container, message_type, parse_error_indication, parse_gtpu,
 };
 
 use super::{GATEWAY, STATIONS, WITHIN};
@@ -79,6 +79,19 @@ enum Order {
     Detach(Teid),
     Frame(Framing),
     Send(usize, Vec<u8>),
+    Mirror(Mirror),
+}
+
+/// What another user plane does with datagrams of a tunnel that ends at its station: behind it
+/// somebody echoes them, and the echoes come back through another tunnel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mirror {
+    /// Which of [`STATIONS`] it is.
+    pub(crate) station: usize,
+    /// Its end of the tunnel that packets come through.
+    pub(crate) from: Teid,
+    /// The gateway's end of the tunnel that they leave through.
+    pub(crate) to: Teid,
 }
 
 #[derive(Debug, Default)]
@@ -101,9 +114,8 @@ impl Radio {
     pub(super) fn start() -> Self {
         let config = serde_json::json!({"name": "ue0", "mtu": 9000});
         let tun = TunPort::open(&serde_json::from_value(config).unwrap()).unwrap();
-        let bind = |address| {
-            UdpPort::bind(SocketAddr::new(address, GTPU_PORT), LinkType::RawIp).unwrap()
-        };
+        let bind =
+            |address| UdpPort::bind(SocketAddr::new(address, GTPU_PORT), LinkType::RawIp).unwrap();
         let stations = STATIONS.map(|address| bind(address.into()));
         let (orders, ordered) = channel();
         let (tell, heard) = channel();
@@ -112,6 +124,7 @@ impl Radio {
             tun,
             stations,
             bearers: Vec::new(),
+            mirrors: Vec::new(),
             framing: Framing::Plain,
             tell,
             counters: Arc::clone(&counters),
@@ -148,6 +161,11 @@ impl Radio {
     /// Sends a message of a BaseStation as it is.
     pub(crate) fn send(&self, station: usize, message: Vec<u8>) {
         self.order(Order::Send(station, message));
+    }
+
+    /// Datagrams that come through a tunnel come back through another.
+    pub(crate) fn mirror(&self, mirror: Mirror) {
+        self.order(Order::Mirror(mirror));
     }
 
     /// Waits for a message that `wanted` takes.
@@ -192,6 +210,7 @@ struct Network {
     tun: TunPort,
     stations: [UdpPort; 2],
     bearers: Vec<Bearer>,
+    mirrors: Vec<Mirror>,
     framing: Framing,
     tell: Sender<Heard>,
     counters: Arc<Counters>,
@@ -218,7 +237,7 @@ impl Network {
                     idle = false;
                     for message in &burst {
                         let frame = self.stations[station].frame(message);
-                        down(&self.bearers, station, frame, &self.tun, &self.tell, &self.counters);
+                        self.down(station, frame);
                     }
                 }
             }
@@ -239,12 +258,16 @@ impl Network {
             Order::Detach(downlink) => self.bearers.retain(|known| known.downlink != downlink),
             Order::Frame(framing) => self.framing = framing,
             Order::Send(station, message) => self.leave(station, &[], &message),
+            Order::Mirror(mirror) => self.mirrors.push(mirror),
         }
     }
 
     fn up(&self, packet: &[u8]) {
         let source = source(packet);
-        let known = self.bearers.iter().find(|known| known.own.contains(&source));
+        let known = self
+            .bearers
+            .iter()
+            .find(|known| known.own.contains(&source));
         let Some(bearer) = known else { return };
         let number = self.counters.uplink.fetch_add(1, Ordering::Relaxed) + 1;
         let (teid, length) = (bearer.uplink.get(), u16::try_from(packet.len()).unwrap());
@@ -264,6 +287,52 @@ impl Network {
         self.leave(bearer.station, &head, packet);
     }
 
+    fn down(&self, station: usize, message: &[u8]) {
+        let Ok(gtpu) = parse_gtpu(message) else {
+            return;
+        };
+        let teid = gtpu.teid;
+        let told = match gtpu.message_type {
+            message_type::G_PDU => match self.packet_down(station, &gtpu) {
+                Ok(()) => return,
+                Err(stray) => stray,
+            },
+            message_type::END_MARKER => Heard::EndMarker { station, teid },
+            message_type::ERROR_INDICATION => match parse_error_indication(gtpu.payload) {
+                Ok(indicated) => Heard::ErrorIndication(indicated),
+                Err(_) => return,
+            },
+            _ => return,
+        };
+        let _ = self.tell.send(told);
+    }
+
+    /// A packet to a subscriber or to another user plane.
+    fn packet_down(&self, station: usize, gtpu: &GtpuPacket<'_>) -> Result<(), Heard> {
+        let (teid, body) = (gtpu.teid, gtpu.payload);
+        let mut mirrors = self.mirrors.iter();
+        let mirror = mirrors.find(|mirror| mirror.from.get() == teid && mirror.station == station);
+        if let Some(mirror) = mirror {
+            let head = gpdu_header(mirror.to.get(), u16::try_from(body.len()).unwrap());
+            self.leave(station, &head, &turned_around(body));
+            return Ok(());
+        }
+        self.counters.downlink[station].fetch_add(1, Ordering::Relaxed);
+        if gtpu.pdu_session.is_some() {
+            self.counters.with_container.fetch_add(1, Ordering::Relaxed);
+        }
+        let to_us = |known: &&Bearer| known.downlink.get() == teid && known.station == station;
+        if !self.bearers.iter().any(|known| to_us(&known)) {
+            return Err(Heard::Stray { station, teid });
+        }
+        let packet = Outgoing {
+            body,
+            ..Outgoing::EMPTY
+        };
+        while matches!(self.tun.send(&[packet]), Ok(0)) {}
+        Ok(())
+    }
+
     fn leave(&self, station: usize, head: &[u8], body: &[u8]) {
         let to = SocketAddr::new(GATEWAY, GTPU_PORT);
         let message = [Outgoing { head, body, to }];
@@ -275,46 +344,6 @@ impl Network {
             }
         }
     }
-}
-
-fn down(
-    bearers: &[Bearer],
-    station: usize,
-    message: &[u8],
-    tun: &TunPort,
-    tell: &Sender<Heard>,
-    counters: &Counters,
-) {
-    let Ok(gtpu) = parse_gtpu(message) else {
-        return;
-    };
-    let teid = gtpu.teid;
-    let told = match gtpu.message_type {
-        message_type::G_PDU => {
-            counters.downlink[station].fetch_add(1, Ordering::Relaxed);
-            if gtpu.pdu_session.is_some() {
-                counters.with_container.fetch_add(1, Ordering::Relaxed);
-            }
-            let to_us = |known: &&Bearer| known.downlink.get() == teid && known.station == station;
-            if bearers.iter().any(|known| to_us(&known)) {
-                let body = gtpu.payload;
-                let packet = Outgoing {
-                    body,
-                    ..Outgoing::EMPTY
-                };
-                while matches!(tun.send(&[packet]), Ok(0)) {}
-                return;
-            }
-            Heard::Stray { station, teid }
-        }
-        message_type::END_MARKER => Heard::EndMarker { station, teid },
-        message_type::ERROR_INDICATION => match parse_error_indication(gtpu.payload) {
-            Ok(indicated) => Heard::ErrorIndication(indicated),
-            Err(_) => return,
-        },
-        _ => return,
-    };
-    let _ = tell.send(told);
 }
 
 /// A header with an extension of a type that need not be understood, these four bytes long.
@@ -332,4 +361,18 @@ fn source(packet: &[u8]) -> IpAddr {
         4 => <[u8; 4]>::try_from(&packet[12..16]).unwrap().into(),
         _ => <[u8; 16]>::try_from(&packet[8..24]).unwrap().into(),
     }
+}
+
+/// A datagram's echo: addresses and ports change places, which leaves every checksum as it was.
+fn turned_around(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let (addresses, length, ports) = match packet[0] >> 4 {
+        4 => (12, 4, 20),
+        _ => (8, 16, 40),
+    };
+    for (start, length) in [(addresses, length), (ports, 2)] {
+        let (one, other) = packet[start..start + 2 * length].split_at_mut(length);
+        one.swap_with_slice(other);
+    }
+    packet
 }

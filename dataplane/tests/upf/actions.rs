@@ -1,0 +1,106 @@
+//! What forwarding rules say: forward, drop, keep until the subscriber is there again.
+
+use qlink_pfcp::model::{ApplyAction, FarChanges, Redirect, UrrId};
+use qlink_pfcp::sim::SessionPlan;
+use qlink_pfcp::wire::{CauseCode, UpFeatures};
+
+use crate::rig::{Lab, ORIGIN_V4, Opened, Subscriber, scenario};
+
+fn act(lab: &mut Lab, opened: &Opened, rule: usize, action: ApplyAction) {
+    lab.smf.forward(
+        opened.session,
+        FarChanges {
+            id: SessionPlan::FARS[rule],
+            action: Some(action),
+            ..FarChanges::default()
+        },
+    );
+}
+
+const FORWARD: ApplyAction = ApplyAction::Forward { duplicate: false };
+
+#[test]
+fn a_rule_that_drops_stops_packets_and_their_usage_until_it_forwards_again() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        let opened = lab.open(&one, one.rules());
+        let before = lab.n6();
+        assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
+
+        act(lab, &opened, 0, ApplyAction::Drop);
+        lab.send((&one, ORIGIN_V4[0]), 5);
+        lab.until_dropped("far_drop", 5);
+        assert_eq!(lab.n6().rx - before.rx, 5 * 128);
+        act(lab, &opened, 0, FORWARD);
+        assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
+
+        assert_eq!(lab.n6().rx - before.rx, 10 * 128);
+        lab.end_exactly(opened.session, before);
+    });
+}
+
+#[test]
+fn packets_wait_while_the_subscriber_is_away_and_the_smf_is_told() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        let opened = lab.open(&one, one.rules());
+        let (before, delivered) = (lab.n6(), lab.ue0());
+        let own = one.like(ORIGIN_V4[0]).to_string();
+        let push = ["push", "198.18.0.1", own.as_str(), "5", "200", "1000"];
+        // What his kernel says to nobody's datagrams is not of interest here.
+        act(lab, &opened, 0, ApplyAction::Drop);
+
+        act(lab, &opened, 1, ApplyAction::Buffer { notify: true });
+        lab.origin_agent(&push);
+        let told = lab.smf.told(opened.session);
+        assert_eq!(told.downlink_data.unwrap().pdrs, [SessionPlan::PDRS[1]]);
+        lab.settled();
+        assert_eq!(lab.ue0().rx, delivered.rx);
+        act(lab, &opened, 1, FORWARD);
+        lab.settled();
+        assert_eq!(lab.ue0().rx - delivered.rx, 5 * 228);
+        act(lab, &opened, 1, ApplyAction::Drop);
+        lab.origin_agent(&push);
+        lab.settled();
+        act(lab, &opened, 1, FORWARD);
+        lab.origin_agent(&push);
+
+        lab.settled();
+        assert_eq!(lab.ue0().rx - delivered.rx, 10 * 228);
+        assert_eq!(lab.n6().tx - before.tx, 15 * 228);
+        lab.smf.delete(opened.session);
+        let reported = lab.smf.volume(opened.session, UrrId::new(1));
+        assert_eq!(reported, (0, 10 * 228));
+    });
+}
+
+#[test]
+fn a_redirection_is_done_or_refused_as_the_association_promises() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        let mut redirected = one.rules();
+        let url = Redirect::Url("http://198.18.0.1/sign-in".to_owned());
+        redirected.create_fars[0]
+            .forwarding
+            .as_mut()
+            .unwrap()
+            .redirect = Some(url);
+
+        match lab.smf.try_establish(redirected) {
+            Ok(opened) => {
+                assert!(lab.features.has(UpFeatures::TREU), "taken without a word");
+                lab.smf.delete(opened.session);
+            }
+            Err(cause) => {
+                assert!(!lab.features.has(UpFeatures::TREU), "promised and refused");
+                assert_eq!(cause, CauseCode::RULE_FAILURE);
+            }
+        }
+
+        assert_eq!(lab.sessions(), 0);
+        let opened = lab.open(&one, one.rules());
+        let before = lab.n6();
+        assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
+        lab.end_exactly(opened.session, before);
+    });
+}
