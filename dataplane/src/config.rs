@@ -9,6 +9,7 @@ use qlink_wire::GTPU_PORT;
 use serde::{Deserialize, Serialize};
 
 use crate::export::IpfixConfig;
+use crate::forwarding::MtuConfig;
 use crate::n4::{PfcpConfig, PfcpConfigError};
 use crate::plane::PlaneLimits;
 use crate::ports::{N3Backend, XdpN6, XdpSettings};
@@ -66,6 +67,9 @@ pub struct DataplaneConfig {
     /// PFCP, so that a mobile core's control plane states sessions; a table of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pfcp: Option<PfcpConfig>,
+    /// How long packets may be on both sides and what is done with longer ones; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<MtuConfig>,
     /// Export of counters as IPFIX; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipfix: Option<IpfixConfig>,
@@ -291,6 +295,9 @@ impl DataplaneConfig {
             }
             None => 0,
         };
+        if let Some(mtu) = &self.mtu {
+            mtu.validate()?;
+        }
         if let Some(ipfix) = &self.ipfix {
             ipfix.validate()?;
         }

@@ -19,6 +19,7 @@ mod control;
 pub mod doctor;
 pub mod explain;
 pub mod export;
+pub mod forwarding;
 mod journal;
 mod metrics;
 mod n4;
@@ -39,6 +40,7 @@ mod trace;
 mod worker;
 
 pub use config::{ConfigError, DataplaneConfig, N6, UdpOffload};
+pub use forwarding::{MssPolicy, MtuConfig};
 pub use journal::JournalError;
 pub use metrics::metrics_text;
 pub use n4::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError};

@@ -166,7 +166,7 @@ pub(crate) struct Planned<'a> {
     pub(crate) body: &'a [u8],
     pub(crate) to: SocketAddr,
     pub(crate) delta: PacketDelta,
-    slot: SessionSlot,
+    pub(crate) slot: SessionSlot,
     pub(crate) head: Head,
     /// Its place among what usage rules count of the burst, or [`NO_ENTRY`].
     pub(crate) measured: u8,
@@ -206,7 +206,7 @@ impl Planned<'_> {
 
 /// How much of a burst the ports took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
+pub(crate) enum Sent {
     All,
     Part,
 }
@@ -274,7 +274,11 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
     }
     let planned = planned.get_mut(..count).unwrap_or_default();
     plane.note();
-    let sent = plane.send_both(side, ports, planned);
+    let sent = if plane.forwarding.is_none() {
+        plane.send_both(side, ports, planned)
+    } else {
+        plane.send_forwarded(ports, planned, now_ns)
+    };
     plane.count(planned, sent, burst.len(), now_ns);
     if traced {
         let received = (source, burst);
@@ -652,7 +656,7 @@ impl Plane {
 
     /// Which of the packets the port took; `None`: all.
     #[inline]
-    fn send(
+    pub(crate) fn send(
         &mut self,
         sink: &mut impl PacketSink,
         items: &[Outgoing<'_>],

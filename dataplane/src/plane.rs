@@ -16,6 +16,7 @@ use qlink_types::units::Bytes;
 
 use crate::charges::Charges;
 use crate::contents::{Copy, SessionContents};
+use crate::forwarding::Forwarding;
 use crate::prove::{Trial, class_words, write_view};
 use crate::ruled::RuledTable;
 use crate::shard::Others;
@@ -129,6 +130,8 @@ pub struct Plane {
     pub(crate) neighbours: Neighbours,
     /// The sessions of other workers.
     pub(crate) others: Others,
+    /// Path MTU and address translation, where they are configured.
+    pub(crate) forwarding: Option<Box<Forwarding>>,
     pub(crate) signals: Signals,
     pub(crate) ruled: RuledTable,
     /// Whether there may be sessions with rules.
@@ -166,6 +169,7 @@ impl Plane {
             arena,
             neighbours,
             others: Others::none(),
+            forwarding: None,
             ruled: RuledTable::new(&limits, secret),
             has_rules: limits.urrs > 0,
             signals: Signals::new(clock::now_ns().saturating_add(HOLD_NS)),

@@ -25,6 +25,7 @@ use qlink_types::codec::{DecodeError, Text};
 use crate::config::{ConfigError, DataplaneConfig, N6};
 use crate::control::Control;
 use crate::export::{Exporter, IpfixConfig};
+use crate::forwarding::ForwardingSetup;
 use crate::journal::JournalError;
 use crate::n4::{N4, N4Start, restore};
 use crate::ports::{Neighbourhood, Opened, choose, tun, udp, xdp};
@@ -289,6 +290,10 @@ fn assemble<A, B>(
         plane.neighbours.own.clone_from(&own);
         plane.neighbours.n3 = Some(info.n3.ip());
         plane.others = others;
+        if let Some(mtu) = config.mtu {
+            let n3 = info.n3.ip();
+            plane.set_forwarding(&ForwardingSetup { mtu, n3 })?;
+        }
         for route in routes.iter().filter(|route| route.shard != shard) {
             plane.others.add(route);
         }

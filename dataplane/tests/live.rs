@@ -77,6 +77,7 @@ impl Network {
             max_flows: 4,
             max_views: 4,
             max_contents: 2,
+            mtu: None,
             ipfix: None,
             backend: N3Backend::default(),
             xdp: None,

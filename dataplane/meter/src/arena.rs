@@ -142,6 +142,18 @@ worker_counters! {
     Buffered = "buffered_packets";
     /// Times that something to report found no room.
     EventsDelayed = "events_delayed";
+    /// SYN segments whose maximum segment size was lowered.
+    SegmentsLowered = "segments_lowered";
+    /// Packets that left in fragments.
+    PacketsFragmented = "packets_fragmented";
+    /// ICMP errors sent about packets that were too long.
+    TooBigAnswers = "too_big_answers";
+    /// Packets whose addresses were translated, both ways.
+    Translated = "translated_packets";
+    /// Port blocks given to subscribers.
+    PortBlocksAssigned = "port_blocks_assigned";
+    /// Port blocks taken back.
+    PortBlocksReleased = "port_blocks_released";
 }
 
 #[derive(Debug)]

@@ -106,6 +106,66 @@ reasons! {
     BufferFull = "buffer_full";
     /// Kept too long, or its session ended meanwhile.
     BufferExpired = "buffer_expired";
+    /// Longer than its path; its sender was told.
+    TooBigAnswered = "too_big_answered";
+    /// Longer than its path, and the standards forbid an answer to such a packet.
+    TooBigNoAnswer = "too_big_no_answer";
+    /// Longer than its path, and no more answers may be sent now.
+    TooBigRateLimited = "too_big_rate_limited";
+    /// Longer than its path, without a sound header to cut it behind.
+    TooBigMalformed = "too_big_malformed";
+    /// To be translated, without a header that can be read whole.
+    TranslateMalformed = "translate_malformed";
+    /// A protocol, message or header that is not translated.
+    TranslateUnsupported = "translate_unsupported";
+    /// From subscriber to subscriber through the translator.
+    TranslateHairpinRefused = "translate_hairpin_refused";
+    /// NAT64: the hop limit is used up.
+    TranslateHopLimit = "translate_hop_limit";
+    /// NAT64: a UDP checksum of zero where IPv6 needs one that cannot be made.
+    TranslateUdpChecksumZero = "translate_udp_checksum_zero";
+    /// NAT64: a source route that is not at its end.
+    TranslateSourceRoute = "translate_source_route";
+    /// NAT64: too long for the other family.
+    TranslateTooLong = "translate_too_long";
+    /// NAT64: an IPv4 address that the prefix must not reach.
+    TranslateDestinationForbidden = "translate_destination_forbidden";
+    /// The translator knows no such subscriber.
+    NatSubscriberUnknown = "nat_subscriber_unknown";
+    /// All port blocks are taken or rest, or all on the subscriber's address.
+    NatNoBlock = "nat_no_block";
+    /// No port is free in the blocks that one subscriber may have.
+    NatSubscriberPortsFull = "nat_subscriber_ports_full";
+    /// The subscriber has all translated connections that one may have.
+    NatSubscriberSessionsFull = "nat_subscriber_sessions_full";
+    /// The table of mappings is full.
+    NatMappingTableFull = "nat_mapping_table_full";
+    /// The table of translated connections is full.
+    NatSessionTableFull = "nat_session_table_full";
+    /// The log of port blocks has no room, so no block can be given.
+    NatLogFull = "nat_log_full";
+    /// A TCP segment of no translated connection that opens none.
+    NatTcpWithoutSyn = "nat_tcp_without_syn";
+    /// An ICMP reply without its query, or an error about a packet that was not translated.
+    NatIcmpWithoutQuery = "nat_icmp_without_query";
+    /// A later fragment of a flow without a mapping.
+    NatFragmentWithoutMapping = "nat_fragment_without_mapping";
+    /// No mapping has this outside address and port.
+    NatNoMapping = "nat_no_mapping";
+    /// The mapping does not let this remote end in.
+    NatFiltered = "nat_filtered";
+    /// An inner fragment whose first one is not known: lost, late or refused.
+    InnerFragmentUnmatched = "inner_fragment_unmatched";
+    /// An inner fragment that ends inside its transport header, or would write into it.
+    InnerFragmentTiny = "inner_fragment_tiny";
+    /// A second first fragment of a datagram, with other ports.
+    InnerFragmentConflict = "inner_fragment_conflict";
+    /// A fragment of a protocol without ports.
+    InnerFragmentPortless = "inner_fragment_portless";
+    /// No room for another datagram in fragments.
+    InnerFragmentTableFull = "inner_fragment_table_full";
+    /// The subscriber has all datagrams in fragments that one may have.
+    InnerFragmentOwnerFull = "inner_fragment_owner_full";
 }
 
 impl DropReason {

@@ -13,7 +13,7 @@ use qlink_wire::{PduSessionInfo, gpdu_header, gpdu_header_with_container, protoc
 
 use super::event::{RuledEvent, RuledNews};
 use super::session::Measured;
-use crate::parse::{Inner, Transport};
+use crate::parse::{Inner, Transport, parse_inner};
 use crate::pipeline::{Head, INNER_MAX, Planned, Side};
 use crate::plane::{NO_ENTRY, Plane};
 
@@ -169,6 +169,26 @@ impl Plane {
         Ok(true)
     }
 
+    /// The tunnel through which a packet of our own, whose first bytes are `packet`, reaches the
+    /// session's subscriber: the header without a length, and the peer.
+    pub(crate) fn ruled_way_down(
+        &self,
+        slot: SessionSlot,
+        packet: &[u8],
+    ) -> Option<(Head, SocketAddr)> {
+        let inner = parse_inner(packet).ok()?;
+        let meta = meta(Interface::Core, RuledPacket::Plain, &inner, packet);
+        let Action::Forward { to, .. } = self.ruled.get(slot)?.block.classify(&meta)?.action else {
+            return None;
+        };
+        match to {
+            Out::Tunnel {
+                teid, peer, qfi, ..
+            } => Some((tunnel_head(teid, qfi, 0, Direction::Downlink), peer)),
+            _ => None,
+        }
+    }
+
     /// Keeps a downlink packet; uplink ones are never kept, they are dropped.
     fn keep(
         &mut self,
@@ -240,16 +260,7 @@ fn set_out(
                 .ok()
                 .filter(|length| *length <= INNER_MAX)
                 .ok_or(DropReason::TooLong)?;
-            plan.head = match qfi {
-                None => Head::from(gpdu_header(teid.get(), length)),
-                Some(qfi) => {
-                    let container = PduSessionInfo {
-                        qfi: qfi.get(),
-                        downlink: direction == Direction::Downlink,
-                    };
-                    Head::from(gpdu_header_with_container(teid.get(), length, container))
-                }
-            };
+            plan.head = tunnel_head(teid, qfi, length, direction);
             plan.way = Side::N3;
             plan.to = peer;
             Ok(())
@@ -257,6 +268,20 @@ fn set_out(
         // The control thread refuses rules that need these.
         Out::ControlPlane | Out::Udp { .. } | Out::RedirectAddress(_) | Out::RedirectUrl(_) => {
             Err(DropReason::FarDrop)
+        }
+    }
+}
+
+/// What goes in front of a packet of `length` bytes in a tunnel.
+fn tunnel_head(teid: Teid, qfi: Option<Qfi>, length: u16, direction: Direction) -> Head {
+    match qfi {
+        None => Head::from(gpdu_header(teid.get(), length)),
+        Some(qfi) => {
+            let container = PduSessionInfo {
+                qfi: qfi.get(),
+                downlink: direction == Direction::Downlink,
+            };
+            Head::from(gpdu_header_with_container(teid.get(), length, container))
         }
     }
 }

@@ -386,6 +386,7 @@ impl Network {
             max_flows: self.plan.sessions.max(64).saturating_mul(4),
             max_views: self.plan.sessions.max(64).saturating_mul(2),
             max_contents: 64,
+            mtu: None,
             ipfix: None,
             backend: qlink_dataplane::N3Backend::default(),
             xdp: None,
