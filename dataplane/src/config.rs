@@ -9,7 +9,7 @@ use qlink_wire::GTPU_PORT;
 use serde::{Deserialize, Serialize};
 
 use crate::export::IpfixConfig;
-use crate::forwarding::MtuConfig;
+use crate::forwarding::{MtuConfig, NatLog, NatTable};
 use crate::n4::{PfcpConfig, PfcpConfigError};
 use crate::plane::PlaneLimits;
 use crate::ports::{N3Backend, XdpN6, XdpSettings};
@@ -70,6 +70,9 @@ pub struct DataplaneConfig {
     /// How long packets may be on both sides and what is done with longer ones; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<MtuConfig>,
+    /// Translation of subscribers' addresses to public ones; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<NatTable>,
     /// Export of counters as IPFIX; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipfix: Option<IpfixConfig>,
@@ -199,6 +202,21 @@ pub enum ConfigError {
         /// Its name.
         backend: &'static str,
     },
+    /// Too many addresses for the translator's pool.
+    #[error("nat.pool has {0} addresses, allowed are 1 to 1024")]
+    Pool(usize),
+    /// An address of the pool is used otherwise.
+    #[error("nat.pool holds {0}, which is an address of this gateway's own network")]
+    PoolOwn(IpAddr),
+    /// A key of the table `nat`.
+    #[error("nat: {0}")]
+    Nat(#[source] qlink_forward::nat::NatConfigError),
+    /// The prefix of NAT64.
+    #[error("nat.nat64_prefix: {0}")]
+    Nat64(#[source] qlink_forward::nat64::Nat64ConfigError),
+    /// Port blocks shall be logged, and there is no collector.
+    #[error("nat.log is ipfix, but there is no table ipfix: add one, or set nat.log to none")]
+    NatLog,
     /// An enterprise number under which we may not define elements.
     #[error("ipfix.pen is {value}, which is no enterprise number of ours")]
     Enterprise {
@@ -250,6 +268,18 @@ impl DataplaneConfig {
         }
     }
 
+    fn check_nat(&self, nat: &NatTable) -> Result<(), ConfigError> {
+        nat.validate(self.workers)?;
+        if nat.log == NatLog::Ipfix && self.ipfix.is_none() {
+            return Err(ConfigError::NatLog);
+        }
+        let own = |address: &IpAddr| *address == self.n3.ip() || self.own.contains(address);
+        match nat.addresses().map(IpAddr::from).find(own) {
+            Some(address) => Err(ConfigError::PoolOwn(address)),
+            None => Ok(()),
+        }
+    }
+
     /// The bounds of each worker, once every key is known to be usable.
     ///
     /// # Errors
@@ -297,6 +327,9 @@ impl DataplaneConfig {
         };
         if let Some(mtu) = &self.mtu {
             mtu.validate()?;
+        }
+        if let Some(nat) = &self.nat {
+            self.check_nat(nat)?;
         }
         if let Some(ipfix) = &self.ipfix {
             ipfix.validate()?;

@@ -24,6 +24,7 @@ use qlink_wire::{
     parse_gtpu, parse_ip, parse_udp, protocol, strip_link, usual_gpdu, usual_gpdu_packet,
 };
 
+use crate::forwarding::process_from_network;
 use crate::parse::{Inner, UsualInner, UsualPorts, parse_inner};
 use crate::plane::{NO_ENTRY, Plane};
 use crate::ruled::RuledPacket;
@@ -221,7 +222,24 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
     ports: &mut Ports<A, B>,
     now_ns: u64,
 ) {
-    let Ingress { side, arrival } = ingress.into();
+    let ingress = ingress.into();
+    if ingress.side == Side::N6 && plane.translates() {
+        process_from_network(plane, ingress, (source, burst), ports, now_ns);
+    } else {
+        run_stages(plane, ingress, source, burst, ports, now_ns);
+    }
+}
+
+/// [`process_burst`] of packets under their subscribers' own addresses.
+#[inline]
+pub(crate) fn run_stages<S: PacketSource, A: PacketSink, B: PacketSink>(
+    plane: &mut Plane,
+    Ingress { side, arrival }: Ingress,
+    source: &S,
+    burst: &Burst,
+    ports: &mut Ports<A, B>,
+    now_ns: u64,
+) {
     let mut parsed = [Parsed::Done; BURST_MAX];
     let mut slots = [None; BURST_MAX];
     let mut planned = [Planned::EMPTY; BURST_MAX];

@@ -394,6 +394,7 @@ impl Plane {
         self.close_flows_of(slot);
         let usage = self.usage(slot);
         self.tracer.forget(slot);
+        self.close_translation(slot);
         self.sessions.remove(slot);
         if let Some(session) = self.sponsored.get_mut(slot.index()) {
             *session = None;
@@ -443,6 +444,9 @@ impl Plane {
     pub fn sweep(&mut self, now_ns: u64) {
         if self.has_rules {
             self.sweep_ruled(now_ns);
+        }
+        if self.forwarding.is_some() {
+            self.sweep_forwarding(now_ns);
         }
         for _ in 0..SWEEP.min(self.flows.capacity()) {
             self.sweep_at = self.sweep_at.saturating_add(1);

@@ -25,7 +25,7 @@ use qlink_types::codec::{DecodeError, Text};
 use crate::config::{ConfigError, DataplaneConfig, N6};
 use crate::control::Control;
 use crate::export::{Exporter, IpfixConfig};
-use crate::forwarding::ForwardingSetup;
+use crate::forwarding::{BlockWay, ForwardingError, ForwardingSetup, LedgerError, block_ways};
 use crate::journal::JournalError;
 use crate::n4::{N4, N4Start, restore};
 use crate::ports::{Neighbourhood, Opened, choose, tun, udp, xdp};
@@ -78,6 +78,9 @@ pub enum DataplaneError {
     /// The interface towards origins cannot be used.
     #[error("the interface towards origins cannot be used")]
     Interface(#[from] TunError),
+    /// Forwarding cannot be set up.
+    #[error(transparent)]
+    Forwarding(#[from] ForwardingError),
     /// The control socket cannot be used.
     #[error("the control socket failed")]
     Control(#[from] SeqError),
@@ -98,6 +101,10 @@ impl DataplaneError {
     pub const fn is_bad_configuration(&self) -> bool {
         match self {
             Self::Config(_)
+            | Self::Forwarding(
+                ForwardingError::Config(_)
+                | ForwardingError::Blocks(LedgerError::NewerLayout { .. }),
+            )
             | Self::ArenaPath
             | Self::ShardMismatch { .. }
             | Self::NodeRecord(_) => true,
@@ -173,12 +180,14 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
         let config = self.config;
         let listener = SeqListener::bind(&config.control_socket)?;
         let (bell, sleeper) = bell()?;
+        let ways_of_blocks = block_ways(config);
         let mut neighbourhoods = std::mem::take(&mut n3.neighbourhoods);
         neighbourhoods.append(&mut n6.neighbourhoods);
-        let (mut control, workers) = assemble(config, self.start, (n3, n6), &bell)?;
+        let (mut control, workers) =
+            assemble(config, self.start, (n3, n6), &bell, &ways_of_blocks)?;
         let threads = Threads {
             workers,
-            exporters: exporters(config)?,
+            exporters: exporters(config, &ways_of_blocks)?,
             neighbourhoods,
         };
         let (ready, shutdown) = (self.ready, self.shutdown);
@@ -257,6 +266,7 @@ fn assemble<A, B>(
     mut start: Start,
     (n3, n6): (Opened<A>, Opened<B>),
     bell: &Bell,
+    ways_of_blocks: &[BlockWay],
 ) -> Result<(Control, Vec<Worker<A, B>>), DataplaneError> {
     let n4 = open_n4(config, &mut start, bell)?;
     start.discard_orphans();
@@ -290,9 +300,9 @@ fn assemble<A, B>(
         plane.neighbours.own.clone_from(&own);
         plane.neighbours.n3 = Some(info.n3.ip());
         plane.others = others;
-        if let Some(mtu) = config.mtu {
-            let n3 = info.n3.ip();
-            plane.set_forwarding(&ForwardingSetup { mtu, n3 })?;
+        let way = ways_of_blocks.get(usize::from(shard));
+        if let Some(setup) = ForwardingSetup::of(config, info.n3.ip(), shard, way) {
+            plane.set_forwarding(&setup)?;
         }
         for route in routes.iter().filter(|route| route.shard != shard) {
             plane.others.add(route);
@@ -321,7 +331,10 @@ fn assemble<A, B>(
 }
 
 /// An exporter for each worker, where a collector is configured: each is an observation domain.
-fn exporters(config: &DataplaneConfig) -> Result<Vec<Exporter>, DataplaneError> {
+fn exporters(
+    config: &DataplaneConfig,
+    ways_of_blocks: &[BlockWay],
+) -> Result<Vec<Exporter>, DataplaneError> {
     let Some(ipfix) = config.ipfix else {
         return Ok(Vec::new());
     };
@@ -332,7 +345,9 @@ fn exporters(config: &DataplaneConfig) -> Result<Vec<Exporter>, DataplaneError> 
             observation_domain: domain.saturating_add(shard.into()),
             ..ipfix
         };
-        Ok(Exporter::new(of_worker, shard, reader)?)
+        let blocks = ways_of_blocks.get(usize::from(shard));
+        let blocks = blocks.map(|(_, received)| received.clone());
+        Ok(Exporter::new(of_worker, shard, reader, blocks)?)
     };
     (0..config.workers).map(exporter).collect()
 }

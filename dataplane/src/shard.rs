@@ -237,6 +237,11 @@ impl Others {
         }
     }
 
+    /// Hands a packet from the network to a worker.
+    pub(crate) fn to_worker(&mut self, shard: u8, descriptor: &Descriptor, frame: &[u8]) -> Handed {
+        self.hand(shard.into(), Side::N6, descriptor, frame)
+    }
+
     fn hand(&mut self, shard: u32, side: Side, descriptor: &Descriptor, frame: &[u8]) -> Handed {
         let Some(Some(way)) = self.ways.get(shard as usize) else {
             return Handed::Nobody;

@@ -60,7 +60,9 @@ fn plane_of(rules: &SessionRules, n3: u16, n6: u16) -> Plane {
         ..MtuConfig::default()
     };
     let n3 = address(GATEWAY).ip();
-    plane.set_forwarding(&ForwardingSetup { mtu, n3 }).unwrap();
+    plane
+        .set_forwarding(&ForwardingSetup { mtu, n3, nat: None })
+        .unwrap();
     plane
 }
 

@@ -18,6 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use process::{PATIENCE, Process};
+use qlink_dataplane::DataplaneConfig;
 use qlink_dataplane::export::{IpfixConfig, Span};
 use qlink_io::pcap::PcapWriter;
 use qlink_wire::LinkType;
@@ -36,14 +37,14 @@ fn runs(program: &str, arguments: &[&str]) -> bool {
 
 /// A data plane that exports ten times a second to a socket of the test.
 fn exporting(network: u8) -> (Process, UdpSocket) {
-    exporting_with(network, 1)
+    exporting_with(network, |_| {})
 }
 
-fn exporting_with(network: u8, workers: u8) -> (Process, UdpSocket) {
+fn exporting_with(network: u8, change: impl FnOnce(&mut DataplaneConfig)) -> (Process, UdpSocket) {
     let collector = UdpSocket::bind(SocketAddr::from(([127, 9, network, 4], 0))).unwrap();
     collector.set_read_timeout(Some(PATIENCE)).unwrap();
     let process = Process::start(network, |config| {
-        config.workers = workers;
+        change(config);
         config.ipfix = Some(IpfixConfig {
             collector: collector.local_addr().unwrap(),
             interval: Span(Duration::from_millis(100)),
@@ -196,6 +197,73 @@ fn nfdump_reads_the_standard_elements_to_the_byte() {
     assert!(seen.iter().all(|count| *count > 1), "{seen:?}: {text}");
 }
 
+/// tshark on a capture of `messages`.
+fn tshark(process: &Process, messages: &[Vec<u8>]) -> impl Fn(&[&str]) -> String {
+    let capture = process.folder.path().join("ipfix.pcap");
+    let file = BufWriter::new(File::create(&capture).unwrap());
+    let mut writer = PcapWriter::new(file, LinkType::RawIp).unwrap();
+    for message in messages {
+        let (from, to) = ("192.0.2.1:9999", "192.0.2.2:4739");
+        let packet = udp_packet(from.parse().unwrap(), to.parse().unwrap(), message).unwrap();
+        let length = u32::try_from(packet.len()).unwrap();
+        writer.write(1, &packet, length).unwrap();
+    }
+    writer.finish().unwrap();
+    move |arguments| {
+        let mut command = Command::new("tshark");
+        command.args(["-n", "-d", "udp.port==4739,cflow", "-r"]);
+        let output = command.arg(&capture).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+#[test]
+fn tshark_reads_who_was_given_which_ports_of_a_public_address() {
+    if !runs("tshark", &["--version"]) {
+        return;
+    }
+    let (process, collector) = exporting_with(24, |config| {
+        let nat = serde_json::json!({ "pool": ["198.51.100.7"], "block_ports": 1024 });
+        config.nat = Some(serde_json::from_value(nat).unwrap());
+    });
+    let teid = process.establish(1);
+    process.uplink(1, teid, 10);
+
+    // Blocks that are held are told again and again, because datagrams get lost.
+    let tshark = tshark(&process, &messages(&collector));
+
+    assert_eq!(tshark(&["-Y", "_ws.malformed"]), "");
+    let fields = [
+        "cflow.nat_event",
+        "cflow.post_natsource_ipv4_address",
+        "cflow.port_range_start",
+        "cflow.port_range_end",
+    ];
+    let fields = fields.iter().flat_map(|field| ["-e", field]);
+    let arguments: Vec<&str> = [
+        "-Y",
+        "cflow.nat_event",
+        "-T",
+        "fields",
+        "-E",
+        "occurrence=f",
+    ]
+    .into_iter()
+    .chain(fields)
+    .collect();
+    let text = tshark(&arguments);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() > 1, "{text}");
+    for line in lines {
+        let columns: Vec<&str> = line.split('\t').collect();
+        assert_eq!(columns[..2], ["16", "198.51.100.7"], "{line}");
+        let [first, last]: [u16; 2] = [2, 3].map(|at| columns[at].parse().unwrap());
+        assert!(first >= 1024 && first.is_multiple_of(1024), "{line}");
+        assert_eq!(last - first, 1023, "{line}");
+    }
+    assert!(tshark(&["-V", "-Y", "cflow.nat_event"]).contains("10.45.0.1"));
+}
+
 #[test]
 fn tshark_decodes_every_message_without_a_fault() {
     if !runs("tshark", &["--version"]) {
@@ -203,24 +271,9 @@ fn tshark_decodes_every_message_without_a_fault() {
     }
     let (process, collector) = exporting(22);
     let moved = traffic(&process);
-    let capture = process.folder.path().join("ipfix.pcap");
     let all = messages(&collector);
-    let file = BufWriter::new(File::create(&capture).unwrap());
-    let mut writer = PcapWriter::new(file, LinkType::RawIp).unwrap();
-    for message in &all {
-        let (from, to) = ("192.0.2.1:9999", "192.0.2.2:4739");
-        let packet = udp_packet(from.parse().unwrap(), to.parse().unwrap(), message).unwrap();
-        let length = u32::try_from(packet.len()).unwrap();
-        writer.write(1, &packet, length).unwrap();
-    }
-    writer.finish().unwrap();
 
-    let tshark = |arguments: &[&str]| {
-        let mut command = Command::new("tshark");
-        command.args(["-n", "-d", "udp.port==4739,cflow", "-r"]);
-        let output = command.arg(&capture).args(arguments).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let tshark = tshark(&process, &all);
     for fault in ["_ws.malformed", "_ws.expert", "!cflow"] {
         assert_eq!(tshark(&["-Y", fault]), "", "{fault}");
     }
@@ -255,7 +308,7 @@ fn spaced(bytes: &[u8]) -> String {
 
 #[test]
 fn each_worker_states_its_own_drops_under_its_own_number() {
-    let (process, collector) = exporting_with(23, 2);
+    let (process, collector) = exporting_with(23, |config| config.workers = 2);
     // The upper four bits of a tunnel's number are its worker.
     process.send_uplink(1, qlink_types::ids::Teid::new(0x1ead_beef), 10);
 

@@ -78,6 +78,7 @@ impl Network {
             max_views: 4,
             max_contents: 2,
             mtu: None,
+            nat: None,
             ipfix: None,
             backend: N3Backend::default(),
             xdp: None,

@@ -16,14 +16,16 @@ use qlink_io::seqpacket::SeqConn;
 use qlink_meter::ArenaSet;
 use qlink_pfcp::DataPlaneInfo;
 use qlink_pfcp::model::{
-    ApplyAction, FTeid, FarChanges, NodeId, OuterHeaderCreation, Seid, SessionChange, Time,
-    Trigger, UsageReport,
+    ApplyAction, FTeid, FarChanges, NodeId, OuterHeaderCreation, SdfFilter, Seid, SessionChange,
+    Time, Trigger, UsageReport,
 };
 use qlink_pfcp::node::Timers;
 use qlink_pfcp::sim::{Happened, SessionPlan, Smf, SmfConfig};
-use qlink_pfcp::wire::{CauseCode, ENTERPRISE_ID, ModificationFlags, SessionModificationRequest};
+use qlink_pfcp::wire::{
+    CauseCode, ENTERPRISE_ID, ModificationFlags, SessionModificationRequest, parse_flow,
+};
 use qlink_types::ids::Teid;
-use qlink_wire::build::udp_packet;
+use qlink_wire::build::{fragment_packet, udp_packet};
 use qlink_wire::{gpdu_header, message_type, parse_gtpu};
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -169,8 +171,12 @@ impl Network {
 
     /// Opens a session; its number at the SMF and the uplink endpoint.
     fn establish(&mut self, plan: &SessionPlan) -> (Seid, FTeid) {
+        self.establish_by(plan.rules())
+    }
+
+    fn establish_by(&mut self, rules: SessionChange) -> (Seid, FTeid) {
         let now = self.now();
-        self.smf.establish(now, plan.rules());
+        self.smf.establish(now, rules);
         self.until(|happened| match happened {
             Happened::Established {
                 session, created, ..
@@ -469,6 +475,51 @@ fn subscribers_cannot_borrow_addresses_and_strangers_cannot_use_tunnels() {
     let totals = ArenaSet::open(&network.config.arena).unwrap().totals();
     assert_eq!(totals.network_bytes, 0);
     assert!(network.folder.path().exists());
+    running.stop();
+}
+
+/// A rule that lets port 53 pass alone: fragments behind the first one state no port.
+#[test]
+fn all_fragments_of_a_datagram_are_of_the_rule_that_its_first_one_matches() {
+    let mut network = Network::new(25);
+    let running = network.start();
+    network.associate();
+    let mut rules = network.plan().rules();
+    let text = "permit out udp from any 53 to assigned";
+    rules.create_pdrs[0].pdi.filters.push(SdfFilter {
+        rule: Some(parse_flow(text).unwrap()),
+        text: text.to_owned(),
+        ..SdfFilter::default()
+    });
+    let (session, fteid) = network.establish_by(rules);
+    let send = |inner: &[u8]| {
+        let length = u16::try_from(inner.len()).unwrap();
+        let mut message = gpdu_header(fteid.teid.get(), length).to_vec();
+        message.extend(inner);
+        network.gnb.send_to(&message, running.info.n3).unwrap();
+    };
+    let pieces = |to: &str, id| {
+        let whole = datagram((UE, 40_000).into(), to.parse().unwrap(), 3000);
+        fragment_packet(&whole, 1200, id).unwrap()
+    };
+
+    let (passing, other) = (pieces(SERVER, 1), pieces("192.0.2.9:54", 2));
+    for piece in &passing {
+        send(piece);
+        assert_eq!(receive(&network.origin), *piece);
+    }
+    for piece in other.iter().chain(&pieces(SERVER, 3)[1..]) {
+        send(piece);
+    }
+    network.until_dropped("inner_fragment_unmatched");
+    send(&datagram((UE, 1).into(), SERVER.parse().unwrap(), 5));
+    receive(&network.origin);
+
+    assert_eq!(network.drops("no_pdr"), other.len() as u64);
+    assert_eq!(network.drops("inner_fragment_unmatched"), 2);
+    let bytes: usize = passing.iter().map(Vec::len).sum();
+    let reports = network.delete(session);
+    assert_eq!(volume(&reports), (bytes as u64 + 33, 0));
     running.stop();
 }
 

@@ -124,6 +124,8 @@ pub enum Downlinked {
 pub struct Translator {
     nat: Nat,
     fragments: FragmentMap,
+    /// Datagrams from the network, whoever owns their external port.
+    passing: FragmentMap,
     nat64: Option<Nat64>,
 }
 
@@ -134,6 +136,11 @@ impl Translator {
         Self {
             nat,
             fragments: FragmentMap::new(fragments),
+            passing: FragmentMap::new(FragmentLimits {
+                owners: 1,
+                datagrams_per_owner: u16::MAX,
+                ..fragments
+            }),
             nat64,
         }
     }
@@ -207,6 +214,45 @@ impl Translator {
             Downlinked::Translated(internal) => Ok(Uplinked::Hairpin(internal)),
             Downlinked::Untouched => Err(TranslateRefusal::Malformed),
         }
+    }
+
+    /// Which share of the pool a packet from the network is for; `None` when it is not for the
+    /// pool. Its fragments must all be shown to the same translator, the first one first.
+    ///
+    /// # Errors
+    ///
+    /// [`TranslateRefusal`]: no share can do anything with it.
+    pub fn owner_of(
+        &mut self,
+        rewrite: &Rewrite,
+        now_ns: u64,
+    ) -> Result<Option<u8>, TranslateRefusal> {
+        let header = rewrite.header(0).ok_or(TranslateRefusal::Malformed)?;
+        let external = match header.dst {
+            IpAddr::V4(external) => self.nat.is_external(external),
+            IpAddr::V6(_) => false,
+        };
+        if !external {
+            return Ok(None);
+        }
+        let key =
+            |fragment| DatagramKey::new(NETWORK, header.src, header.dst, fragment, header.protocol);
+        let port = match (transport::read(rewrite, &header)?, header.fragment) {
+            (Content::Error(quoted), _) => quoted.flow.ports.src,
+            (Content::Flow(flow), None) => flow.ports.dst,
+            (Content::Flow(flow), Some(fragment)) => {
+                self.passing.first(&key(fragment), 0, flow.ports, now_ns)?;
+                flow.ports.dst
+            }
+            (Content::Later(_), Some(fragment)) => {
+                let number = header.protocol;
+                self.passing
+                    .later(&key(fragment), fragment, number, now_ns)?
+                    .dst
+            }
+            (Content::Later(_), None) => return Err(TranslateRefusal::Malformed),
+        };
+        Ok(Some(self.nat.owner_of(port)))
     }
 
     /// Translates a packet from the network.

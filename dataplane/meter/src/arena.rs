@@ -405,15 +405,21 @@ impl CounterArena {
 
     /// Marks a session as closed; its counters stay readable until the slot is used again.
     pub fn close_session(&mut self, slot: SessionSlot) {
-        let at = self.layout.session(slot.index()).saturating_add(1);
-        let words: Vec<u64> = (at..)
-            .take(SessionIdentity::WORDS)
-            .map(|place| load(self.words(), place))
-            .collect();
-        if let Some(identity) = SessionIdentity::from_words(&words) {
+        if let Some(identity) = self.identity(slot) {
             let state = SessionState::Closed;
             self.set_identity(slot, &SessionIdentity { state, ..identity });
         }
+    }
+
+    /// Who stands in a slot, live or closed.
+    #[must_use]
+    pub fn identity(&self, slot: SessionSlot) -> Option<SessionIdentity> {
+        let at = self.layout.session(slot.index()).saturating_add(1);
+        let mut words = [0; SessionIdentity::WORDS];
+        for (word, place) in words.iter_mut().zip(at..) {
+            *word = load(self.words(), place);
+        }
+        SessionIdentity::from_words(&words)
     }
 
     /// Guarded by an odd number while it changes: identities change rarely, readers wait.

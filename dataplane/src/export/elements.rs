@@ -267,6 +267,21 @@ pub const PORT_BLOCK: Template = Template {
     ],
 };
 
+/// The same of a subscriber behind NAT64.
+pub const PORT_BLOCK_V6: Template = Template {
+    id: 262,
+    scopes: 0,
+    fields: &[
+        OBSERVED,
+        standard(230, 1), // natEvent
+        SOURCE_V6,
+        standard(225, 4), // postNATSourceIPv4Address
+        standard(361, 2), // portRangeStart
+        standard(362, 2), // portRangeEnd
+        SESSION_ID,
+    ],
+};
+
 /// Name and type of one of our elements. Source: RFC 5610 §3.9.
 pub const TYPE_INFORMATION: Template = Template {
     id: 261,
@@ -289,6 +304,7 @@ pub const TEMPLATES: &[Template] = &[
     DROPS,
     PORT_BLOCK,
     TYPE_INFORMATION,
+    PORT_BLOCK_V6,
 ];
 
 #[cfg(test)]

@@ -5,13 +5,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use crossbeam::channel::Receiver;
 use qlink_io::clock;
 use qlink_meter::{ArenaReader, SessionSlot, SessionSnapshot, SessionState};
 use qlink_pfcp::{Payer, VolumeMeasurement};
 use qlink_types::ids::SessionId;
 
 use super::ipfix::{
-    ContentRecord, DropRecord, EndReason, MessageWriter, PayerKind, Record, SessionRecord, Volume,
+    ContentRecord, DropRecord, EndReason, MessageWriter, PayerKind, PortBlockEvent,
+    PortBlockRecord, Record, SessionRecord, Volume,
 };
 use super::settings::IpfixConfig;
 
@@ -47,6 +49,56 @@ pub(crate) struct Exporter {
     known: BTreeMap<SessionSlot, Known>,
     /// Rounds until everything is sent again.
     rounds_left: u32,
+    told_templates: bool,
+    blocks: Blocks,
+}
+
+/// Port blocks of a translator on their way to the collector.
+#[derive(Debug)]
+struct Blocks {
+    received: Option<Receiver<PortBlockRecord>>,
+    /// Those that subscribers have, told again with everything else: UDP loses records.
+    held: BTreeMap<(Ipv4Addr, u16), PortBlockRecord>,
+    /// Those taken back lately, with the rounds in which that is told again.
+    released: Vec<(PortBlockRecord, u8)>,
+}
+
+impl Blocks {
+    /// Takes what the worker says, and tells it.
+    fn pass(&mut self, writer: &mut MessageWriter, out: &mut impl FnMut(&[u8])) {
+        for record in self.received.iter().flat_map(Receiver::try_iter) {
+            writer.record(&Record::PortBlock(&record), out);
+            let block = (record.outside, record.ports.0);
+            match record.event {
+                PortBlockEvent::Allocated => {
+                    self.held.insert(block, record);
+                }
+                PortBlockEvent::Released => {
+                    self.held.remove(&block);
+                    self.released.push((record, FINAL_ROUNDS.saturating_sub(1)));
+                }
+            }
+        }
+    }
+
+    /// Tells again.
+    fn repeat(
+        &mut self,
+        everything: bool,
+        writer: &mut MessageWriter,
+        out: &mut impl FnMut(&[u8]),
+    ) {
+        for (record, rounds) in &mut self.released {
+            writer.record(&Record::PortBlock(record), out);
+            *rounds = rounds.saturating_sub(1);
+        }
+        self.released.retain(|(_, rounds)| *rounds > 0);
+        if everything {
+            for record in self.held.values() {
+                writer.record(&Record::PortBlock(record), out);
+            }
+        }
+    }
 }
 
 impl Exporter {
@@ -55,7 +107,12 @@ impl Exporter {
     /// # Errors
     ///
     /// Those of the socket.
-    pub(crate) fn new(config: IpfixConfig, worker: u8, reader: ArenaReader) -> io::Result<Self> {
+    pub(crate) fn new(
+        config: IpfixConfig,
+        worker: u8,
+        reader: ArenaReader,
+        blocks: Option<Receiver<PortBlockRecord>>,
+    ) -> io::Result<Self> {
         Ok(Self {
             worker,
             writer: MessageWriter::new(config.observation_domain, config.pen),
@@ -64,6 +121,12 @@ impl Exporter {
             reader,
             known: BTreeMap::new(),
             rounds_left: 0,
+            told_templates: false,
+            blocks: Blocks {
+                received: blocks,
+                held: BTreeMap::new(),
+                released: Vec::new(),
+            },
         })
     }
 
@@ -77,6 +140,7 @@ impl Exporter {
                 self.round(clock::unix_ns() / 1_000_000);
                 due_ns = now_ns.saturating_add(interval_ns);
             }
+            self.pass_blocks();
             std::thread::sleep(TICK.min(self.config.interval.0));
         }
         self.round(clock::unix_ns() / 1_000_000);
@@ -87,6 +151,30 @@ impl Exporter {
             lost = self.link.lost,
             "IPFIX export has ended"
         );
+    }
+
+    /// Sends at once who got which ports: it is asked for when a court wants to know. Before the
+    /// first round nobody has the templates, so that comes first then.
+    fn pass_blocks(&mut self) {
+        let waiting = self
+            .blocks
+            .received
+            .as_ref()
+            .is_some_and(|way| !way.is_empty());
+        if !waiting {
+            return;
+        }
+        let now_ms = clock::unix_ns() / 1_000_000;
+        if !self.told_templates {
+            self.round(now_ms);
+            return;
+        }
+        let link = &mut self.link;
+        let mut out = |message: &[u8]| link.send(message);
+        self.writer
+            .set_time(u32::try_from(now_ms / 1000).unwrap_or(u32::MAX));
+        self.blocks.pass(&mut self.writer, &mut out);
+        self.writer.flush(&mut out);
     }
 
     /// Sends what changed, and now and then everything with its templates.
@@ -101,7 +189,10 @@ impl Exporter {
             let rounds = refresh.checked_div(self.config.interval.0.as_millis());
             self.rounds_left = rounds.and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
             writer.templates(&mut out);
+            self.told_templates = true;
         }
+        self.blocks.repeat(everything, writer, &mut out);
+        self.blocks.pass(writer, &mut out);
         self.rounds_left = self.rounds_left.saturating_sub(1);
         let incarnation = self.reader.incarnation();
         let mut told = BTreeMap::new();

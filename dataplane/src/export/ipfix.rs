@@ -18,8 +18,8 @@ use qlink_types::receipt::ByteClasses;
 use qlink_types::units::{Incarnation, PackageEpoch};
 
 use super::elements::{
-    CONTENT, DROPS, Field, OWN_ELEMENTS, OwnElement, Owner, PORT_BLOCK, REVERSE_PEN, SESSION_V4,
-    SESSION_V6, TEMPLATES, TYPE_INFORMATION, Template,
+    CONTENT, DROPS, Field, OWN_ELEMENTS, OwnElement, Owner, PORT_BLOCK, PORT_BLOCK_V6, REVERSE_PEN,
+    SESSION_V4, SESSION_V6, TEMPLATES, TYPE_INFORMATION, Template,
 };
 
 /// Longest message in bytes (chosen: with IP and UDP headers below the smallest usual path MTU).
@@ -143,8 +143,8 @@ pub struct PortBlockRecord {
     pub observed_ms: u64,
     /// What happened.
     pub event: PortBlockEvent,
-    /// The subscriber.
-    pub ue: Ipv4Addr,
+    /// The subscriber, with the address that asked for the block.
+    pub ue: IpAddr,
     /// The address that the world sees.
     pub outside: Ipv4Addr,
     /// First and last port of the block.
@@ -421,12 +421,21 @@ fn drop_record(record: &DropRecord<'_>, out: &mut Vec<u8>) -> Template {
 fn port_block_record(record: &PortBlockRecord, out: &mut Vec<u8>) -> Template {
     out.extend(record.observed_ms.to_be_bytes());
     out.push(record.event as u8);
-    out.extend(record.ue.octets());
+    let template = match record.ue {
+        IpAddr::V4(ue) => {
+            out.extend(ue.octets());
+            PORT_BLOCK
+        }
+        IpAddr::V6(ue) => {
+            out.extend(ue.octets());
+            PORT_BLOCK_V6
+        }
+    };
     out.extend(record.outside.octets());
     out.extend(record.ports.0.to_be_bytes());
     out.extend(record.ports.1.to_be_bytes());
     out.extend(record.session.as_bytes());
-    PORT_BLOCK
+    template
 }
 
 #[cfg(test)]

@@ -201,7 +201,7 @@ fn a_thousand_records_of_all_kinds_fit_messages_and_keep_their_order() {
     let block = PortBlockRecord {
         observed_ms: 1,
         event: PortBlockEvent::Allocated,
-        ue: Ipv4Addr::new(10, 45, 0, 2),
+        ue: IpAddr::from([10, 45, 0, 2]),
         outside: Ipv4Addr::new(192, 0, 2, 1),
         ports: (1024, 2047),
         session: SessionId::new([1; 16]),

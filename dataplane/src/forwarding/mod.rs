@@ -17,11 +17,22 @@
 //! **Answers** about packets that are too long are this gateway's own: they are counted
 //! (`too_big_answers`), metered to nobody, and need no payer.
 
+mod blocks;
+mod inbound;
 mod mtu;
+mod nat;
 mod outbound;
 mod reason;
+mod setup;
 mod state;
+mod translation;
 
+pub use blocks::LedgerError;
+pub(crate) use inbound::process_from_network;
 pub use mtu::{MssPolicy, MtuConfig};
+pub use nat::{NatFiltering, NatLog, NatTable, PoolEntry, WorkerShare};
+pub(crate) use reason::of_fragment;
+pub(crate) use setup::{BlockWay, block_ways};
 pub(crate) use state::Forwarding;
 pub use state::ForwardingSetup;
+pub use translation::{ForwardingError, NatSetup};

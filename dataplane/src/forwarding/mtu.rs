@@ -15,7 +15,7 @@ const MTU_MAX: u16 = 9216;
 
 /// Where an IPv4 answer comes from when nothing else is known. Source: RFC 7600 §4.8, which
 /// reserved it for answers of routers without an IPv4 address.
-const IPV4_DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+pub(super) const IPV4_DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// Where an IPv6 answer comes from when nothing else is known: the link's router.
 const IPV6_ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
@@ -41,8 +41,9 @@ pub struct MtuConfig {
     /// Most ICMP errors of one worker to each side, per second, 1 to 100000. Default `100`.
     #[serde(default = "default_icmp")]
     pub icmp_per_second: u32,
-    /// Where ICMP errors come from. Default: the address of `n3` when that is IPv4, else 192.0.0.8.
-    /// `"198.51.100.1"`.
+    /// Where ICMP errors come from. Default: the address of `n3` when that is IPv4; with `n6_tun`,
+    /// whose kernel refuses packets under addresses of its own, and else 192.0.0.8. About packets
+    /// to addresses of `nat` they come from those. `"198.51.100.1"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_v4: Option<Ipv4Addr>,
     /// Where `ICMPv6` errors come from. Default: the address of `n3` when that is IPv6, else fe80::1,
@@ -86,6 +87,8 @@ const fn default_icmp() -> u32 {
 /// Paths of one worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paths {
+    /// Our GTP-U address: other user planes and BaseStations have the same family.
+    n3: IpAddr,
     /// Towards origins.
     pub(super) n6: Path,
     /// Tunnels over IPv4: without and with a container.
@@ -105,10 +108,15 @@ impl Paths {
         if head > 8 { container } else { plain }
     }
 
-    /// Longest inner packet that fits every path of this gateway whose own address is `n3`.
-    pub(super) fn inner_mtu_min(&self, n3: IpAddr) -> u16 {
-        let tunnel = self.tunnel(n3, 16);
-        tunnel.inner_mtu().min(self.n6.inner_mtu())
+    /// A tunnel of ours with all headers that one may have.
+    pub(super) fn narrowest_tunnel(&self) -> &Path {
+        self.tunnel(self.n3, 16)
+    }
+
+    /// Longest inner packet that fits every path of this gateway.
+    pub(super) fn inner_mtu_min(&self) -> u16 {
+        let tunnel = self.narrowest_tunnel().inner_mtu();
+        tunnel.min(self.n6.inner_mtu())
     }
 }
 
@@ -164,6 +172,7 @@ impl MtuConfig {
             ])
         };
         Ok(Paths {
+            n3,
             n6: path("mtu.n6", self.n6, Encapsulation::Plain)?,
             v4: tunnels(OuterFamily::Ipv4)?,
             v6: tunnels(OuterFamily::Ipv6)?,
@@ -192,7 +201,7 @@ mod tests {
         assert_eq!(paths.tunnel(v6, 8).inner_mtu(), 1444);
         assert_eq!(paths.tunnel(v6, 16).inner_mtu(), 1436);
         assert_eq!(paths.n6.inner_mtu(), 1500);
-        assert_eq!(paths.inner_mtu_min(v4), 1456);
+        assert_eq!(paths.inner_mtu_min(), 1456);
     }
 
     #[test]

@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use qlink_forward::mss::MssOutcome;
 use qlink_forward::mtu::{Fit, Fragments};
 use qlink_io::{BURST_MAX, Outgoing, PacketSink};
-use qlink_meter::{DropReason, SessionKind, SessionSlot, WorkerCounter};
+use qlink_meter::{Direction, DropReason, SessionKind, SessionSlot, WorkerCounter};
 use qlink_wire::{gpdu_header, protocol};
 
 use super::reason::of_too_big;
 use super::state::{Forwarding, HeadPlace};
-use crate::pipeline::{Head, Planned, Ports, Side};
+use crate::pipeline::{Head, Planned, Ports, Sent, Side};
 use crate::plane::Plane;
+
+/// Longest answer. Source: RFC 4443 §3.2.
+const ANSWER_MAX: usize = 1280;
 
 /// A packet, or a fragment of one, that waits for the next send; its head stands in
 /// [`Forwarding::heads`] at the same place.
@@ -84,22 +87,21 @@ impl Plane {
         ports: &mut Ports<A, B>,
         planned: &mut [Planned<'_>],
         now_ns: u64,
-    ) {
+    ) -> Sent {
         // Taken out for the burst, so that it and the plane can be used together.
         let Some(mut forwarding) = self.forwarding.take() else {
-            return;
+            return Sent::All;
         };
         let mut leaving = Leaving {
             ports,
             gathered: Gathered::new(),
         };
         for place in 0..planned.len() {
-            let Some(plan) = planned.get_mut(place) else {
+            let Some(plan) = planned.get(place) else {
                 break;
             };
-            let shape = self.shape(&mut forwarding, plan, now_ns);
-            plan.accepted = true;
             let plan = *plan;
+            let shape = self.shape(&mut forwarding, &plan, now_ns);
             let left = match shape {
                 Shape::AsIs => {
                     let whole = (&[][..], plan.body, plan.body.len());
@@ -136,6 +138,11 @@ impl Plane {
         }
         self.flush(&forwarding.heads, &mut leaving, planned);
         self.forwarding = Some(forwarding);
+        if planned.iter().all(|plan| plan.accepted) {
+            Sent::All
+        } else {
+            Sent::Part
+        }
     }
 
     /// Decides about a packet.
@@ -148,9 +155,10 @@ impl Plane {
                 *forwarding.paths.tunnel(plan.to.ip(), head)
             }
         };
+        let translates = plan.way == Side::N6 && forwarding.nat.is_some();
         let clamp = forwarding.clamp.filter(|_| may_be_syn(plan.body));
         let fits = plan.body.len() <= usize::from(path.inner_mtu());
-        if fits && clamp.is_none() {
+        if fits && clamp.is_none() && !translates {
             return Shape::AsIs;
         }
         if forwarding.rewrite.load(plan.body).is_err() {
@@ -160,6 +168,12 @@ impl Plane {
             && clamp.clamp(&mut forwarding.rewrite) != MssOutcome::Unchanged
         {
             self.arena.count(WorkerCounter::SegmentsLowered, 1);
+        }
+        if translates {
+            let packet = (plan.slot, plan.body);
+            if let Err(reason) = self.translate_up(forwarding, packet, now_ns) {
+                return Shape::Refused(reason);
+            }
         }
         let limit = match towards(plan) {
             Side::N3 => &mut forwarding.to_subscribers,
@@ -233,8 +247,11 @@ impl Plane {
                 continue;
             }
             let accepted = match way {
-                Side::N3 => self.send_items(&mut leaving.ports.n3, items),
-                Side::N6 => self.send_items(&mut leaving.ports.n6, items),
+                Side::N3 => self.send(&mut leaving.ports.n3, items),
+                Side::N6 => self.send(&mut leaving.ports.n6, items),
+            };
+            let Some(accepted) = accepted else {
+                continue;
             };
             let own = pieces.iter().filter(|piece| piece.way == way);
             for (piece, _) in own.zip(accepted).filter(|(_, accepted)| !accepted) {
@@ -250,7 +267,7 @@ impl Plane {
         forwarding: &mut Forwarding,
         ports: &mut Ports<A, B>,
         plan: &Planned<'_>,
-        _now_ns: u64,
+        now_ns: u64,
     ) -> DropReason {
         let answer = &forwarding.answer;
         let (first, body, length) = (answer.head(), answer.body(plan.body), answer.total_len());
@@ -259,16 +276,32 @@ impl Plane {
             Side::N3 => match self.way_down(plan.slot, first) {
                 Some((tunnel, to)) if head.set(tunnel.as_slice(), first, length) => {
                     let head = head.as_slice();
-                    self.send_items(&mut ports.n3, &[Outgoing { head, body, to }])
+                    self.send(&mut ports.n3, &[Outgoing { head, body, to }])
                 }
                 _ => return DropReason::TooBigNoAnswer,
             },
             Side::N6 => {
-                let (head, to) = (first, self.neighbours.n6_peer);
-                self.send_items(&mut ports.n6, &[Outgoing { head, body, to }])
+                let mut place = [0; ANSWER_MAX];
+                let Some(answer) = answer
+                    .copy_to(plan.body, &mut place)
+                    .and_then(|length| place.get(..length))
+                else {
+                    return DropReason::TooBigMalformed;
+                };
+                // To the origin its packet went to an outside address, and the answer quotes that.
+                if forwarding.rewrite.load(answer).is_err()
+                    || self
+                        .translate_up(forwarding, (plan.slot, answer), now_ns)
+                        .is_err()
+                {
+                    return DropReason::TooBigNoAnswer;
+                }
+                let (head, body) = (forwarding.rewrite.head(), forwarding.rewrite.body(answer));
+                let to = self.neighbours.n6_peer;
+                self.send(&mut ports.n6, &[Outgoing { head, body, to }])
             }
         };
-        if sent.first() == Some(&true) {
+        if sent.is_none() {
             self.arena.count(WorkerCounter::TooBigAnswers, 1);
         }
         DropReason::TooBigAnswered
@@ -297,10 +330,9 @@ fn refuse(planned: &mut [Planned<'_>], place: usize) {
 
 /// Which side the sender of a packet is on.
 const fn towards(plan: &Planned<'_>) -> Side {
-    if plan.delta.uplink_packets > 0 {
-        Side::N3
-    } else {
-        Side::N6
+    match plan.delta.direction {
+        Direction::Uplink => Side::N3,
+        Direction::Downlink => Side::N6,
     }
 }
 

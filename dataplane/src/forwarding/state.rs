@@ -7,7 +7,7 @@ use qlink_forward::{Rewrite, SCRATCH_MAX, TokenBucket};
 use qlink_io::BURST_MAX;
 
 use super::mtu::{MssPolicy, MtuConfig, Paths};
-use crate::config::ConfigError;
+use super::translation::{ForwardingError, NatSetup, Translation};
 use crate::plane::Plane;
 
 /// Answers to one side that may go at once (chosen: a page's connections).
@@ -23,6 +23,8 @@ pub struct ForwardingSetup {
     pub mtu: MtuConfig,
     /// Our GTP-U address.
     pub n3: IpAddr,
+    /// Translation of addresses; `None`: there is none.
+    pub nat: Option<NatSetup>,
 }
 
 /// What leaves in front of a body: a tunnel's header, then edited bytes of the packet.
@@ -72,6 +74,7 @@ impl HeadPlace {
 pub(crate) struct Forwarding {
     pub(super) paths: Paths,
     pub(super) clamp: Option<MssClamp>,
+    pub(super) nat: Option<Translation>,
     /// Answers to subscribers.
     pub(super) to_subscribers: TokenBucket,
     /// Answers to origins.
@@ -85,16 +88,21 @@ pub(crate) struct Forwarding {
 }
 
 impl Forwarding {
-    fn try_new(setup: &ForwardingSetup) -> Result<Self, ConfigError> {
+    fn try_new(setup: &ForwardingSetup) -> Result<Self, ForwardingError> {
         let paths = setup.mtu.paths(setup.n3)?;
         let clamp = match setup.mtu.mss {
-            MssPolicy::Lower => Some(MssClamp::for_mtu(paths.inner_mtu_min(setup.n3))),
+            MssPolicy::Lower => Some(MssClamp::for_mtu(paths.inner_mtu_min())),
             MssPolicy::Leave => None,
         };
         let bucket = TokenBucket::new(setup.mtu.icmp_per_second, ANSWERS_AT_ONCE);
+        let nat = setup.nat.as_ref();
+        let nat = nat
+            .map(|nat| Translation::try_new(nat, &paths))
+            .transpose()?;
         Ok(Self {
             paths,
             clamp,
+            nat,
             to_subscribers: bucket,
             to_origins: bucket,
             rewrite: Rewrite::new(),
@@ -109,8 +117,8 @@ impl Plane {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`]; nothing has changed then.
-    pub fn set_forwarding(&mut self, setup: &ForwardingSetup) -> Result<(), ConfigError> {
+    /// A [`ForwardingError`]; nothing has changed then.
+    pub fn set_forwarding(&mut self, setup: &ForwardingSetup) -> Result<(), ForwardingError> {
         self.forwarding = Some(Box::new(Forwarding::try_new(setup)?));
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use qlink_forward::buffer::{BufferRefusal, Buffered};
+use qlink_forward::fragments::{Classified, FragmentRefusal};
 use qlink_meter::{
     Action, CompiledPdr, Direction, DropReason, Out, PacketCount, PacketMeta, SessionSlot,
     WorkerCounter,
@@ -13,6 +14,7 @@ use qlink_wire::{PduSessionInfo, gpdu_header, gpdu_header_with_container, protoc
 
 use super::event::{RuledEvent, RuledNews};
 use super::session::Measured;
+use crate::forwarding::of_fragment;
 use crate::parse::{Inner, Transport, parse_inner};
 use crate::pipeline::{Head, INNER_MAX, Planned, Side};
 use crate::plane::{NO_ENTRY, Plane};
@@ -42,13 +44,14 @@ impl Plane {
     ) -> Result<bool, DropReason> {
         let source = self.check_ruled(slot, from, inner)?;
         let direction = Direction::from_source(source);
+        let mut meta = meta(source, from, inner, plan.body);
+        if inner.ip.fragment.is_some() {
+            self.take_ports(slot, direction, inner, now_ns, &mut meta)?;
+        }
         let Some(ruled) = self.ruled.get_mut(slot) else {
             return Err(DropReason::TeidUnknown);
         };
-        let pdr = ruled
-            .block
-            .classify(&meta(source, from, inner, plan.body))
-            .copied();
+        let pdr = ruled.block.classify(&meta).copied();
         let pdr = pdr.ok_or(DropReason::NoPdr)?;
         ruled.last_packet_ns = now_ns;
         let mut packet = PacketCount {
@@ -101,6 +104,39 @@ impl Plane {
         self.ruled.measured.push(Measured { urrs, packet });
         self.expect_packet(slot, &plan.delta);
         Ok(true)
+    }
+
+    /// Gives a fragment the ports of its datagram, so that all of it is of one rule. A later
+    /// fragment without a first one would be of any rule that its sender likes: it is refused.
+    #[cold]
+    fn take_ports(
+        &mut self,
+        slot: SessionSlot,
+        direction: Direction,
+        inner: &Inner<'_>,
+        now_ns: u64,
+        meta: &mut PacketMeta,
+    ) -> Result<(), DropReason> {
+        // Equal addresses on both sides are different datagrams; slots have 20 bits.
+        let realm = match direction {
+            Direction::Uplink => slot.get(),
+            Direction::Downlink => slot.get() | 1 << 31,
+        };
+        let Some(fragments) = &mut self.ruled.fragments else {
+            return Ok(());
+        };
+        match fragments.classify(realm, slot.get(), &inner.ip, now_ns) {
+            Ok(Classified::First(ports) | Classified::Later(ports)) => {
+                // An ICMP identifier is no port that a rule sees.
+                if matches!(inner.ip.protocol, protocol::TCP | protocol::UDP) {
+                    (meta.src_port, meta.dst_port) = (ports.src, ports.dst);
+                }
+                Ok(())
+            }
+            // Rules see no ports of such a protocol, in fragments or not.
+            Ok(Classified::Whole) | Err(FragmentRefusal::Portless) => Ok(()),
+            Err(refusal) => Err(of_fragment(refusal)),
+        }
     }
 
     /// Tunnel's peer, subscriber's address, and where nobody may send to; where the packet is from.

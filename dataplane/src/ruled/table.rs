@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use qlink_forward::buffer::{BufferLimits, DownlinkBuffer, Overflow};
+use qlink_forward::fragments::{FragmentLimits, FragmentMap};
 use qlink_io::{BURST_MAX, clock};
 use qlink_meter::{
     Deadlines, KeyedIndex, Policer, RuleBlock, SessionKind, SessionSlot, SessionUrrs, UrrError,
@@ -37,6 +38,8 @@ pub(crate) struct RuledTable {
     tunnels: KeyedIndex<(IpAddr, u32)>,
     deadlines: Deadlines,
     pub(super) buffer: DownlinkBuffer,
+    /// Ports of datagrams that pass in fragments; `None` without sessions.
+    pub(super) fragments: Option<FragmentMap>,
     events: EventLine,
     /// What usage rules count of the running burst.
     pub(crate) measured: Vec<Measured>,
@@ -73,6 +76,8 @@ impl RuledTable {
                 session_bytes: u64::from(SESSION_KEPT_MAX) * u64::from(KEPT_BYTES_MAX),
                 overflow: Overflow::DropNew,
             }),
+            fragments: (sessions > 0)
+                .then(|| FragmentMap::new(FragmentLimits::for_owners(sessions, secret))),
             events: EventLine::none(),
             measured: Vec::with_capacity(BURST_MAX),
             closing: BTreeMap::new(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! external port   | 0 .. 1023 unused | block | block | ... |    block = port >> shift
+//! share           the blocks whose number leaves its index modulo their count
 //! places          [address][block][protocol][port in block] -> mapping, resting since, or never used
 //! ```
 //!
@@ -9,15 +10,15 @@
 //! its first block, and one per address, from which it gets further ones. Both answer at once,
 //! however full the pool is.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{NatConfig, NatConfigError, NatProtocol};
+use super::{NatConfig, NatConfigError, NatProtocol, PoolShare};
 use crate::chain::{Chain, List, NONE, place};
 
 /// The first port that is used.
-const FIRST_PORT: u32 = 1024;
+pub(super) const FIRST_PORT: u32 = 1024;
 
 /// Set in a place that no mapping has; the other bits are the second since which it rests.
 const RESTS: u32 = 1 << 31;
@@ -39,7 +40,9 @@ pub(crate) enum Holder {
 pub(crate) struct Block {
     pub(crate) holder: Holder,
     /// What the holder was opened as.
-    pub(crate) identity: u64,
+    pub(crate) identity: u128,
+    /// The inside address that asked for it.
+    pub(crate) inside: IpAddr,
     /// Mappings in it.
     pub(crate) live: u32,
     /// Since when it is free or has no mapping.
@@ -57,6 +60,9 @@ pub(crate) struct Port {
 pub(crate) struct Blocks {
     addresses: Box<[Ipv4Addr]>,
     shift: u32,
+    share: PoolShare,
+    /// Blocks of this share on each address, those of unused ports included.
+    per_address: u32,
     blocks: Box<[Block]>,
     places: Box<[u32]>,
     all_chain: Chain,
@@ -73,18 +79,26 @@ impl Blocks {
     pub(crate) fn try_new(config: &NatConfig) -> Result<Self, NatConfigError> {
         let addresses = config.check()?;
         let shift = config.block_ports.trailing_zeros();
-        let per_address = 65_536_u32 >> shift;
+        let share = config.share;
+        let (index, of) = (u32::from(share.index), u32::from(share.of).max(1));
+        // Blocks whose number is the index modulo `of`.
+        let per_address = (65_536_u32 >> shift).saturating_sub(index).div_ceil(of);
         // At most 4096 addresses of 1024 blocks.
         let count = place(per_address).saturating_mul(addresses.len());
         let block = Block {
             holder: Holder::Free,
             identity: 0,
+            inside: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             live: 0,
             since_ns: 0,
         };
-        let places = addresses.len().saturating_mul(65_536 * NatProtocol::COUNT);
+        let places = count
+            .saturating_mul(1 << shift)
+            .saturating_mul(NatProtocol::COUNT);
         let mut blocks = Self {
             shift,
+            share,
+            per_address,
             blocks: vec![block; count].into_boxed_slice(),
             places: vec![NEVER_USED; places].into_boxed_slice(),
             all_chain: Chain::new(count),
@@ -98,7 +112,7 @@ impl Blocks {
             used: 0,
         };
         // One block of every address, then the next: subscribers spread over the addresses.
-        for within in FIRST_PORT.div_ceil(1 << shift)..per_address {
+        for within in blocks.unused()..per_address {
             for address in 0..blocks.own.len() {
                 let number = u32::try_from(address).unwrap_or(NONE);
                 blocks.queue(number.saturating_mul(per_address).saturating_add(within));
@@ -131,12 +145,31 @@ impl Blocks {
         protocol: NatProtocol,
         port: u16,
     ) -> Option<u32> {
-        let address = self.number_of(address)?;
-        let block = (u32::from(port) >> self.shift)
-            .saturating_add(address.saturating_mul(self.per_address()));
+        let block = self.block_at(address, port)?;
         let offset = u32::from(port) & self.offset_mask();
         let at = self.place_of(Port { block, offset }, protocol);
         self.places.get(at).copied().filter(|held| *held < RESTS)
+    }
+
+    /// The block of an external port; `None` when it is another share's, or not the pool's.
+    #[inline]
+    pub(crate) fn block_at(&self, address: Ipv4Addr, port: u16) -> Option<u32> {
+        let address = self.number_of(address)?;
+        let of = u32::from(self.share.of).max(1);
+        let number = u32::from(port) >> self.shift;
+        let own = number.checked_rem(of) == Some(u32::from(self.share.index));
+        let within = number.checked_div(of)?;
+        own.then(|| within.saturating_add(address.saturating_mul(self.per_address)))
+    }
+
+    /// Which share has an external port.
+    #[inline]
+    pub(crate) fn owner_of(&self, port: u16) -> u8 {
+        let of = u32::from(self.share.of).max(1);
+        let owner = (u32::from(port) >> self.shift).checked_rem(of);
+        owner
+            .and_then(|owner| u8::try_from(owner).ok())
+            .unwrap_or(0)
     }
 
     /// The external address and port of a place.
@@ -152,7 +185,9 @@ impl Blocks {
     /// Address and first port of a block.
     pub(crate) fn span(&self, block: u32) -> (Ipv4Addr, u16) {
         let address = self.address_of(block);
-        let within = block % self.per_address();
+        let within = (block % self.per_address)
+            .saturating_mul(self.share.of.into())
+            .saturating_add(self.share.index.into());
         let address = self.addresses.get(place(address)).copied();
         (
             address.unwrap_or(Ipv4Addr::UNSPECIFIED),
@@ -167,8 +202,7 @@ impl Blocks {
 
     /// Blocks in all, and those that somebody holds.
     pub(crate) fn gauges(&self) -> (u32, u32) {
-        let unused = FIRST_PORT.div_ceil(self.size());
-        let usable = self.per_address().saturating_sub(unused);
+        let usable = self.per_address.saturating_sub(self.unused());
         let addresses = u32::try_from(self.addresses.len()).unwrap_or(0);
         (usable.saturating_mul(addresses), self.used)
     }
@@ -186,21 +220,54 @@ impl Blocks {
     }
 
     /// Gives a free block to a subscriber.
-    pub(crate) fn assign(&mut self, number: u32, subscriber: u32, identity: u64, now_ns: u64) {
+    pub(crate) fn assign(
+        &mut self,
+        number: u32,
+        subscriber: u32,
+        (identity, inside): (u128, IpAddr),
+        now_ns: u64,
+    ) {
+        self.take(number);
+        if let Some(block) = self.blocks.get_mut(place(number)) {
+            *block = Block {
+                holder: Holder::Subscriber(subscriber),
+                identity,
+                inside,
+                live: 0,
+                since_ns: now_ns,
+            };
+        }
+    }
+
+    /// Takes a free block out of the queues.
+    fn take(&mut self, number: u32) {
         self.all_chain.remove(&mut self.all, number);
         let address = place(self.address_of(number));
         if let Some(list) = self.own.get_mut(address) {
             self.own_chain.remove(list, number);
         }
         self.used = self.used.saturating_add(1);
-        if let Some(block) = self.blocks.get_mut(place(number)) {
-            *block = Block {
-                holder: Holder::Subscriber(subscriber),
-                identity,
-                live: 0,
-                since_ns: now_ns,
-            };
-        }
+    }
+
+    /// Whether a block is free and not one of unused ports.
+    pub(crate) fn is_free(&self, number: u32) -> bool {
+        let held = self.get(number);
+        number % self.per_address >= self.unused()
+            && held.is_some_and(|block| block.holder == Holder::Free)
+    }
+
+    /// Lets a free block rest as if it had been released then.
+    pub(crate) fn rest(&mut self, number: u32, released_ns: u64) {
+        self.take(number);
+        self.release(number, released_ns);
+    }
+
+    /// Blocks at the beginning of each address that hold unused ports.
+    fn unused(&self) -> u32 {
+        let first = FIRST_PORT.div_ceil(self.size());
+        first
+            .saturating_sub(self.share.index.into())
+            .div_ceil(u32::from(self.share.of).max(1))
     }
 
     /// Takes a block back.
@@ -308,16 +375,12 @@ impl Blocks {
             .saturating_add(place(port.offset))
     }
 
-    const fn per_address(&self) -> u32 {
-        65_536 >> self.shift
-    }
-
     const fn offset_mask(&self) -> u32 {
         self.size().saturating_sub(1)
     }
 
     const fn address_of(&self, block: u32) -> u32 {
-        block / self.per_address()
+        block / self.per_address
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use super::blocks::FIRST_PORT;
+
 const SECOND: u64 = 1_000_000_000;
 
 /// Which packets from outside pass a mapping.
@@ -54,11 +56,29 @@ impl Default for Timeouts {
     }
 }
 
+/// Which part of the pool's blocks one of several translators has, so that the owner of an external
+/// port follows from the port alone: of block `n` of any address it is `n % of`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolShare {
+    /// This one, below `of`.
+    pub index: u8,
+    /// How many there are, at least 1.
+    pub of: u8,
+}
+
+impl PoolShare {
+    /// All of it.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+}
+
 /// Everything about a translator; [`crate::nat::Nat::try_new`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatConfig {
-    /// External addresses, 1 to 4096, each once. Each takes 768 KiB of memory.
+    /// External addresses, 1 to 4096, each once. Each takes 768 KiB of memory in all shares
+    /// together.
     pub pool: Vec<Ipv4Addr>,
+    /// Which of the pool's blocks are this translator's.
+    pub share: PoolShare,
     /// Ports of a block: a power of two, 64 to 4096.
     pub block_ports: u16,
     /// Blocks of one subscriber, 1 to 8.
@@ -94,6 +114,16 @@ pub enum NatConfigError {
     /// The block size is no power of two from 64 to 4096.
     #[error("a block of {0} ports; powers of two from 64 to 4096 are possible")]
     BlockPorts(u16),
+    /// No share, or one without a block.
+    #[error("share {index} of {of} has no block of {ports} ports")]
+    Share {
+        /// The share.
+        index: u8,
+        /// Of how many.
+        of: u8,
+        /// Ports of a block.
+        ports: u16,
+    },
     /// Not 1 to 8 blocks.
     #[error("{0} blocks of one subscriber; 1 to 8 are possible")]
     BlocksPerSubscriber(u8),
@@ -113,6 +143,7 @@ impl NatConfig {
         let places = subscribers.saturating_mul(64).clamp(1024, TABLE_MAX);
         Self {
             pool,
+            share: PoolShare::WHOLE,
             block_ports: 512,
             blocks_per_subscriber: 4,
             subscribers,
@@ -126,7 +157,12 @@ impl NatConfig {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<Vec<Ipv4Addr>, NatConfigError> {
+    /// The pool in order, once everything is known to be possible.
+    ///
+    /// # Errors
+    ///
+    /// The first [`NatConfigError`].
+    pub fn check(&self) -> Result<Vec<Ipv4Addr>, NatConfigError> {
         if !(1..=4096).contains(&self.pool.len()) {
             return Err(NatConfigError::PoolSize(self.pool.len()));
         }
@@ -137,6 +173,14 @@ impl NatConfig {
             return Err(NatConfigError::BlocksPerSubscriber(
                 self.blocks_per_subscriber,
             ));
+        }
+        let PoolShare { index, of } = self.share;
+        let usable = u32::from(u16::MAX / self.block_ports)
+            .saturating_sub(FIRST_PORT.div_ceil(u32::from(self.block_ports)))
+            .saturating_add(1);
+        if index >= of || u32::from(of) > usable {
+            let ports = self.block_ports;
+            return Err(NatConfigError::Share { index, of, ports });
         }
         for size in [self.subscribers, self.mappings, self.sessions] {
             if !(1..=TABLE_MAX).contains(&size) {

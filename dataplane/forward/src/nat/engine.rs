@@ -54,6 +54,34 @@ pub struct Internal {
     pub port: u16,
 }
 
+/// What a translator before this one left of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inherited {
+    /// The external address.
+    pub address: Ipv4Addr,
+    /// First port of the block.
+    pub first_port: u16,
+    /// What was last known of it.
+    pub past: Past,
+}
+
+/// The last that is known of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// A subscriber had it, opened as `identity`, first with this address.
+    Held {
+        /// See [`BlockEvent::identity`].
+        identity: u128,
+        /// See [`BlockEvent::inside`].
+        inside: IpAddr,
+    },
+    /// It was released then, in nanoseconds of the caller's clock.
+    Released {
+        /// When.
+        at_ns: u64,
+    },
+}
+
 /// How full the tables are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NatGauges {
@@ -91,7 +119,7 @@ pub(super) struct Session {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subscriber {
     /// Present while it is open.
-    pub(super) identity: Option<u64>,
+    pub(super) identity: Option<u128>,
     /// Taken from the front; [`NONE`] behind.
     pub(super) blocks: [u32; BLOCKS_MAX],
     pub(super) sessions: u32,
@@ -149,7 +177,7 @@ impl Nat {
 
     /// Opens a subscriber's number under an identity that is never used again; its events carry
     /// it. False when there is no such number or it is open.
-    pub fn open(&mut self, subscriber: u32, identity: u64) -> bool {
+    pub fn open(&mut self, subscriber: u32, identity: u128) -> bool {
         match self.subscribers.get_mut(place(subscriber)) {
             Some(state) if state.identity.is_none() => {
                 state.identity = Some(identity);
@@ -157,6 +185,44 @@ impl Nat {
             }
             Some(_) | None => false,
         }
+    }
+
+    /// Whether a subscriber's number is open.
+    #[inline]
+    #[must_use]
+    pub fn is_open(&self, subscriber: u32) -> bool {
+        let state = self.subscribers.get(place(subscriber));
+        state.is_some_and(|state| state.identity.is_some())
+    }
+
+    /// Takes over what a translator before this one left of a block, so that nobody has its ports
+    /// before their rest is over. Call it before the first packet; false when the block is none of
+    /// this share, or not free.
+    ///
+    /// A block that was held is released in the log at once, or by [`Self::sweep`] when `log` has
+    /// no room; its rest starts then.
+    pub fn inherit(&mut self, block: &Inherited, now_ns: u64, log: &mut impl BlockLog) -> bool {
+        let number = self.blocks.block_at(block.address, block.first_port);
+        let Some(number) = number.filter(|number| self.blocks.is_free(*number)) else {
+            return false;
+        };
+        match block.past {
+            Past::Released { at_ns } => self.blocks.rest(number, at_ns),
+            Past::Held { identity, inside } => {
+                // No subscriber has this number: nothing refers to the block.
+                self.blocks.assign(number, NONE, (identity, inside), now_ns);
+                self.blocks.leave_unreported(number);
+                self.report_release(number, now_ns, log);
+            }
+        }
+        true
+    }
+
+    /// Which of the pool's shares has an external port.
+    #[inline]
+    #[must_use]
+    pub fn owner_of(&self, port: u16) -> u8 {
+        self.blocks.owner_of(port)
     }
 
     /// Closes a subscriber: its mappings go, its blocks are released. A release that `log` does
@@ -296,7 +362,8 @@ impl Nat {
         let Some(held) = self.blocks.get(block) else {
             return;
         };
-        if log.offer(&self.event(BlockChange::Released, block, held.identity, now_ns)) {
+        let who = (held.identity, held.inside);
+        if log.offer(&self.event(BlockChange::Released, block, who, now_ns)) {
             self.blocks.release(block, now_ns);
         }
     }
@@ -368,7 +435,7 @@ impl Nat {
         if self.mappings.is_full() {
             return Err(NatRefusal::MappingTableFull);
         }
-        let port = self.free_port(packet.subscriber, packet.protocol, now_ns, log)?;
+        let port = self.free_port(packet, now_ns, log)?;
         let mapping = Mapping {
             internal: Internal {
                 subscriber: packet.subscriber,
@@ -393,11 +460,11 @@ impl Nat {
     /// A free port of a subscriber's blocks, or of one more.
     fn free_port(
         &mut self,
-        subscriber: u32,
-        protocol: NatProtocol,
+        packet: &Outbound,
         now_ns: u64,
         log: &mut impl BlockLog,
     ) -> Result<Port, NatRefusal> {
+        let (subscriber, protocol) = (packet.subscriber, packet.protocol);
         let state = self
             .subscribers
             .get(place(subscriber))
@@ -418,10 +485,11 @@ impl Nat {
             .blocks
             .next_free(like, now_ns)
             .ok_or(NatRefusal::NoBlock)?;
-        if !log.offer(&self.event(BlockChange::Assigned, block, identity, now_ns)) {
+        let who = (identity, packet.internal.0);
+        if !log.offer(&self.event(BlockChange::Assigned, block, who, now_ns)) {
             return Err(NatRefusal::LogFull);
         }
-        self.blocks.assign(block, subscriber, identity, now_ns);
+        self.blocks.assign(block, subscriber, who, now_ns);
         let own = self.subscribers.get_mut(place(subscriber));
         if let Some(free) = own.and_then(|state| state.blocks.iter_mut().find(|at| **at == NONE)) {
             *free = block;
@@ -431,12 +499,19 @@ impl Nat {
             .ok_or(NatRefusal::SubscriberPortsFull)
     }
 
-    fn event(&self, change: BlockChange, block: u32, identity: u64, now_ns: u64) -> BlockEvent {
+    fn event(
+        &self,
+        change: BlockChange,
+        block: u32,
+        (identity, inside): (u128, IpAddr),
+        now_ns: u64,
+    ) -> BlockEvent {
         let (address, first_port) = self.blocks.span(block);
         let last = u16::try_from(self.blocks.size().saturating_sub(1)).unwrap_or(0);
         BlockEvent {
             change,
             identity,
+            inside,
             address,
             first_port,
             last_port: first_port.saturating_add(last),

@@ -1,7 +1,7 @@
 //! What is logged: who had which ports of which address, from when to when.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What happened to a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +30,10 @@ pub struct BlockEvent {
     /// What happened.
     pub change: BlockChange,
     /// What the subscriber was opened as; unlike its number it is never used again.
-    pub identity: u64,
+    pub identity: u128,
+    /// The inside address whose packet asked for the block. A subscriber with several addresses
+    /// may use the block for all of them.
+    pub inside: IpAddr,
     /// The external address.
     pub address: Ipv4Addr,
     /// First port of the block.

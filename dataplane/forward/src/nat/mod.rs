@@ -33,8 +33,8 @@ mod refusal;
 mod session;
 mod sweep;
 
-pub use config::{Filtering, Hairpinning, NatConfig, NatConfigError, Timeouts};
-pub use engine::{Inbound, Internal, Nat, NatGauges, Outbound};
+pub use config::{Filtering, Hairpinning, NatConfig, NatConfigError, PoolShare, Timeouts};
+pub use engine::{Inbound, Inherited, Internal, Nat, NatGauges, Outbound, Past};
 pub use event::{BlockChange, BlockEvent, BlockLog, BlockQueue};
 pub use refusal::NatRefusal;
 pub use session::{NatProtocol, Signal};

@@ -70,12 +70,12 @@ type Place = (Ipv4Addr, usize, u16);
 struct Model {
     now_ns: u64,
     /// Who used a place last, and when.
-    places: BTreeMap<Place, ((u64, u16), u64)>,
+    places: BTreeMap<Place, ((u128, u16), u64)>,
     /// Blocks by the log: first port of an address -> identity, last port.
-    logged: BTreeMap<(Ipv4Addr, u16), (u64, u16)>,
+    logged: BTreeMap<(Ipv4Addr, u16), (u128, u16)>,
     released: BTreeMap<(Ipv4Addr, u16), u64>,
-    identities: [u64; SUBSCRIBERS as usize],
-    next_identity: u64,
+    identities: [u128; SUBSCRIBERS as usize],
+    next_identity: u128,
 }
 
 impl Model {
@@ -101,7 +101,7 @@ impl Model {
     }
 
     /// A packet of an identity left from this place.
-    fn used(&mut self, place: Place, who: (u64, u16)) {
+    fn used(&mut self, place: Place, who: (u128, u16)) {
         let (address, _, port) = place;
         let block = self.logged.range(..=(address, port)).next_back();
         let ((held_on, _), (identity, last)) = block.expect("a block of this address");

@@ -27,7 +27,7 @@ fn config(addresses: u8) -> NatConfig {
 fn nat(config: &NatConfig) -> (Nat, BlockQueue) {
     let mut nat = Nat::try_new(config).unwrap();
     for subscriber in 0..config.subscribers {
-        assert!(nat.open(subscriber, 1000 + u64::from(subscriber)));
+        assert!(nat.open(subscriber, 1000 + u128::from(subscriber)));
     }
     (nat, BlockQueue::new(64))
 }
@@ -400,4 +400,108 @@ fn a_configuration_that_cannot_work_is_refused() {
         change(&mut config);
         assert_eq!(Nat::try_new(&config).unwrap_err(), expected);
     }
+}
+
+#[test]
+fn shares_of_a_pool_never_meet_and_the_port_names_the_owner() {
+    for (of, block_ports) in [(1, 4096), (3, 512), (15, 4096), (16, 64)] {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut blocks = 0;
+        for index in 0..of {
+            let config = NatConfig {
+                share: PoolShare { index, of },
+                block_ports,
+                blocks_per_subscriber: 1,
+                ..config(2)
+            };
+            let (mut nat, mut log) = nat(&config);
+            blocks += nat.gauges().blocks;
+            for subscriber in 0..3 {
+                let packet = out(NatProtocol::Udp, subscriber, 7, Signal::Datagram);
+                let Ok(external) = nat.outbound(&packet, 0, &mut log) else {
+                    continue;
+                };
+                assert_eq!(nat.owner_of(external.1), index);
+                assert!(external.1 >= 1024);
+                assert!(seen.insert(external), "{external:?}");
+                let inbound = back(NatProtocol::Udp, external, REMOTE, Signal::Datagram);
+                assert_eq!(nat.inbound(&inbound, 0).unwrap().subscriber, subscriber);
+                let event = log.pop().unwrap();
+                assert!((event.first_port..=event.last_port).contains(&external.1));
+                assert_eq!(u32::from(event.first_port) % u32::from(block_ports), 0);
+            }
+        }
+        let usable =
+            (65_536 - 1024_u32.next_multiple_of(block_ports.into())) / u32::from(block_ports);
+        assert_eq!(blocks, usable * 2);
+    }
+    let none = NatConfig {
+        share: PoolShare { index: 0, of: 16 },
+        ..config(1)
+    };
+    assert!(matches!(
+        Nat::try_new(&none),
+        Err(NatConfigError::Share { .. })
+    ));
+}
+
+#[test]
+fn blocks_of_a_translator_that_died_rest_and_are_released_in_the_log() {
+    let config = NatConfig {
+        share: PoolShare { index: 1, of: 15 },
+        ..config(1)
+    };
+    let (mut nat, mut log) = nat(&config);
+    let [address] = pool(1)[..] else { panic!() };
+    let inside = IpAddr::from([10, 45, 0, 9]);
+    let held = Inherited {
+        address,
+        first_port: 4096,
+        past: Past::Held {
+            identity: 9,
+            inside,
+        },
+    };
+    let foreign = Inherited {
+        first_port: 8192,
+        ..held
+    };
+
+    assert!(nat.inherit(&held, 5, &mut log));
+    assert!(!nat.inherit(&held, 5, &mut log), "it is not free any more");
+    assert!(!nat.inherit(&foreign, 5, &mut log), "another share's");
+
+    let event = log.pop().unwrap();
+    assert_eq!(
+        (event.change, event.identity, event.inside, event.first_port),
+        (BlockChange::Released, 9, inside, 4096)
+    );
+    // The only block of this share.
+    let packet = out(NatProtocol::Udp, 0, 7, Signal::Datagram);
+    assert_eq!(nat.outbound(&packet, 6, &mut log), Err(NatRefusal::NoBlock));
+    let rested = 120 * SECOND + 5;
+    assert!(nat.outbound(&packet, rested, &mut log).is_ok());
+}
+
+#[test]
+fn a_block_released_before_a_death_rests_for_what_is_left_of_its_time() {
+    let config = NatConfig {
+        share: PoolShare { index: 1, of: 15 },
+        ..config(1)
+    };
+    let (mut nat, mut log) = nat(&config);
+    let past = Past::Released { at_ns: 60 * SECOND };
+    let block = Inherited {
+        address: pool(1)[0],
+        first_port: 4096,
+        past,
+    };
+
+    assert!(nat.inherit(&block, 100 * SECOND, &mut log));
+
+    assert!(log.is_empty());
+    let packet = out(NatProtocol::Udp, 0, 7, Signal::Datagram);
+    let early = nat.outbound(&packet, 179 * SECOND, &mut log);
+    assert_eq!(early, Err(NatRefusal::NoBlock));
+    assert!(nat.outbound(&packet, 180 * SECOND, &mut log).is_ok());
 }

@@ -253,7 +253,7 @@ impl Rig {
         change(&mut config);
         let mut nat = Nat::try_new(&config).unwrap();
         for subscriber in 0..8 {
-            assert!(nat.open(subscriber, u64::from(subscriber)));
+            assert!(nat.open(subscriber, u128::from(subscriber)));
         }
         let fragments = FragmentLimits::for_owners(8, SECRET);
         Self {

@@ -387,6 +387,7 @@ impl Network {
             max_views: self.plan.sessions.max(64).saturating_mul(2),
             max_contents: 64,
             mtu: None,
+            nat: None,
             ipfix: None,
             backend: qlink_dataplane::N3Backend::default(),
             xdp: None,
