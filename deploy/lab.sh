@@ -37,7 +37,9 @@
 # Needs root, for namespaces only: no service manager, nothing outside the namespaces is changed.
 # Environment: QLINK, a built binary, in place of building one; QLINK_LAB, the lab's name, so that
 # several can stand (default "lab"); QLINK_LAB_DIR, where its files are (default /tmp/qlink-NAME);
-# QLINK_LAB_BYTES, the film's size (default 10000000).
+# QLINK_LAB_BYTES, the film's size (default 10000000); QLINK_LAB_BACKEND, what carries N3 (auto, udp,
+# uring, xdp; default udp); QLINK_LAB_N6, what carries N6 (tun or xdp; default tun); QLINK_LAB_MODE,
+# where the XDP program runs (best, native, generic; default best); QLINK_LAB_WORKERS (default 1).
 
 # shellcheck source=deploy/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -45,7 +47,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 LAB="${QLINK_LAB:-lab}"
 DIR="${QLINK_LAB_DIR:-/tmp/qlink-$LAB}"
 FILM_BYTES="${QLINK_LAB_BYTES:-10000000}"
-LAB_PACKAGES=(curl iproute2 jq nftables nginx-light python3)
+BACKEND="${QLINK_LAB_BACKEND:-udp}" N6="${QLINK_LAB_N6:-tun}"
+MODE="${QLINK_LAB_MODE:-best}" WORKERS="${QLINK_LAB_WORKERS:-1}"
+LAB_PACKAGES=(curl ethtool iproute2 jq nftables nginx-light python3)
 
 # Addresses. Subscribers get theirs from the gateway, out of the pool.
 POOL=10.45.0.0/16 TUN_ADDRESS=10.45.0.1/16 FIRST_UE=10.45.0.2
@@ -90,10 +94,12 @@ make_namespaces() {
     done
 }
 
-# A cable: cable NS INTERFACE NS INTERFACE MTU
+# A cable with a queue for each worker: cable NS INTERFACE NS INTERFACE MTU
 cable() {
-    ip -n "$(netns "$1")" link add "$2" mtu "$5" type veth \
-        peer name "$4" mtu "$5" netns "$(netns "$3")"
+    local queues="numtxqueues $WORKERS numrxqueues $WORKERS"
+    # shellcheck disable=SC2086
+    ip -n "$(netns "$1")" link add "$2" mtu "$5" $queues type veth \
+        peer name "$4" mtu "$5" $queues netns "$(netns "$3")"
     ip -n "$(netns "$1")" link set "$2" up
     ip -n "$(netns "$3")" link set "$4" up
 }
@@ -116,6 +122,10 @@ make_network() {
     # Subscribers' packets come out of qlink-n6, where the kernel's way back to them leads as well;
     # loose everywhere else, because the interface is made later.
     kernel_setting gw ipv4/conf/default/rp_filter 0
+    # A veth leaves to its other end what a card would do: join packets, compute checksums. AF_XDP
+    # sees packets as they are on the cable.
+    inside bs ethtool -K n3 tx off >/dev/null
+    inside origin ethtool -K eth0 tx off >/dev/null
 }
 
 # The BaseStation: what comes from subscribers goes into qlink-radio and nowhere else, what comes
@@ -222,6 +232,18 @@ TOML
     CHAIN="$(inside gw curl -sS --fail $NODE/v1/status | jq -r .chain_id)"
 }
 
+# The tables of what carries N3 and N6.
+dataplane_tables() {
+    if [ "$BACKEND" = xdp ] || [ "$N6" = xdp ]; then
+        printf '[xdp]\ninterface = "n3"\nmode = "%s"\n' "$MODE"
+    fi
+    case "$N6" in
+    tun) printf '[n6_tun]\nname = "qlink-n6"\nmtu = 1400\naddress = "%s"\n' $TUN_ADDRESS ;;
+    xdp) printf '[xdp.n6]\ninterface = "n6"\nnext_hop = "%s"\nsubscribers = ["%s"]\n' $ORIGIN $POOL ;;
+    *) stop "QLINK_LAB_N6 must be tun or xdp" ;;
+    esac
+}
+
 start_gateway() {
     cat >"$DIR/config/dataplane.toml" <<TOML
 n3 = "$GW_N3:2152"
@@ -231,11 +253,9 @@ journal = "$DIR/dataplane/journal"
 own = ["$BS_N3", "$ACCESS"]
 # Captures on N3 show each packet, not trains of them.
 udp_offload = "none"
-
-[n6_tun]
-name = "qlink-n6"
-mtu = 1400
-address = "$TUN_ADDRESS"
+workers = $WORKERS
+backend = "$BACKEND"
+$(dataplane_tables)
 TOML
     start_component dataplane gw
     OPERATOR="$(register operator)"
@@ -539,7 +559,7 @@ kill_and_restart() {
     local pid
     [[ "$1" =~ ^(dataplane|gateway)$ ]] || stop "kill takes dataplane or gateway"
     pid="$(cat "$DIR/pids/$1")"
-    kill -KILL "$pid"
+    kill -KILL "$pid" 2>/dev/null || true
     # Until it is gone it holds its files and its interface.
     for _ in $(seq 200); do
         lab_pids | grep -qx "$pid" || break

@@ -27,10 +27,10 @@ cd "$REPOSITORY"
 # Debian and Ubuntu packages. libclang-dev: RocksDB's bindings are generated at build time.
 BUILD_PACKAGES=(ca-certificates clang cmake g++ gcc git libclang-dev make mold pkg-config python3)
 # tshark: the byte oracle. curl, jq: the CLI's examples. jsonschema: machine JSON by its schema.
-# iproute2, nftables, nginx, ping: labs of network namespaces. nfdump: an IPFIX collector.
+# ethtool, iproute2, nftables, nginx, ping: labs of network namespaces. nfdump: an IPFIX collector.
 # wireguard-go, wireguard-tools: the other end of the tunnel.
-TEST_PACKAGES=(curl iproute2 iputils-ping jq nfdump nftables nginx-light python3-jsonschema tshark
-    wireguard-go wireguard-tools)
+TEST_PACKAGES=(curl ethtool iproute2 iputils-ping jq nfdump nftables nginx-light python3-jsonschema
+    tshark wireguard-go wireguard-tools)
 # Installed where the distribution has them as packages; tests that need one say when it is not
 # there. scapy: a foreign encoder. chromium: the console's pages. hledger: an auditor of the books.
 TEST_EXTRAS=(chromium hledger python3-scapy)

@@ -118,7 +118,8 @@ step_dpdk() {
         echo "libdpdk-dev is offered here and not installed: apt-get install libdpdk-dev"
         return 1
     fi
-    local selection=(-p dpdk-sys -p qlink-io --features qlink-io/dpdk)
+    local selection=(-p dpdk-sys -p qlink-io -p qlink-dataplane)
+    selection+=(--features qlink-io/dpdk,qlink-dataplane/dpdk)
     cargo clippy --locked --profile ci "${selection[@]}" --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --profile ci "${selection[@]}" --no-deps
     cargo nextest run --locked --cargo-profile ci --profile "$NEXTEST_PROFILE" "${selection[@]}" \

@@ -12,8 +12,9 @@ use crate::export::IpfixConfig;
 use crate::forwarding::{MtuConfig, NatLog, NatTable};
 use crate::n4::{PfcpConfig, PfcpConfigError};
 use crate::plane::PlaneLimits;
-use crate::ports::{N3Backend, XdpN6, XdpSettings};
+use crate::ports::{DpdkN6, DpdkSettings, N3Backend, XdpN6, XdpSettings};
 use crate::shard::WORKERS_MAX;
+use crate::tap::PacketSettings;
 
 /// Configuration as written; [`Self::validate`] before use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,13 +79,21 @@ pub struct DataplaneConfig {
     pub ipfix: Option<IpfixConfig>,
     /// What carries N3: `auto`, the fastest one that works here and now, of those that this
     /// configuration describes; `udp`, a socket; `uring`, a socket by io_uring; `xdp`, the interface
-    /// of the table `xdp`. `qlink doctor` says what works, and a line in the log what was taken and
+    /// of the table `xdp`; `dpdk`, a device of the table `dpdk`; `packet`, a passive tap on the interface of the table `packet`, which
+    /// forwards nothing. `qlink doctor` says what works, and a line in the log what was taken and
     /// why.
     #[serde(default)]
     pub backend: N3Backend,
     /// AF_XDP; a table of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xdp: Option<XdpSettings>,
+    /// DPDK; a table of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpdk: Option<DpdkSettings>,
+    /// A passive tap; a table of its own. Metering without forwarding is another task than a
+    /// gateway's, so only `backend = "packet"` takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet: Option<PacketSettings>,
 }
 
 const fn default_workers() -> u8 {
@@ -125,6 +134,10 @@ pub enum N6 {
     Tun(TunConfig),
     /// Through AF_XDP.
     Xdp(XdpSettings, XdpN6),
+    /// Through DPDK, with N3.
+    Dpdk(DpdkN6),
+    /// Nowhere: a tap forwards nothing.
+    Nowhere,
 }
 
 /// Most addresses of [`DataplaneConfig::own`]: every uplink packet is compared with each (chosen).
@@ -166,9 +179,19 @@ pub enum ConfigError {
     Pfcp(#[from] PfcpConfigError),
     /// Not exactly one way to the origins.
     #[error(
-        "exactly one of the tables n6_tun and xdp.n6 and the pair n6_local, n6_peer must be there"
+        "exactly one of the tables n6_tun, xdp.n6, dpdk.n6 and the pair n6_local, n6_peer must be \
+         there"
     )]
     N6,
+    /// N6 through DPDK, and N3 through another back end.
+    #[error("the table dpdk.n6 needs N3 through dpdk too")]
+    DpdkN6,
+    /// A tap with a way to origins.
+    #[error(
+        "a tap (backend packet) forwards nothing: leave out n6_tun, xdp.n6, dpdk.n6, \
+         n6_local, n6_peer"
+    )]
+    TapForwards,
     /// A back end is named and not described.
     #[error("backend is {table}, which needs the table {table}")]
     Table {
@@ -233,13 +256,19 @@ impl DataplaneConfig {
     /// [`ConfigError::N6`].
     pub fn n6(&self) -> Result<N6, ConfigError> {
         let xdp = self.xdp.as_ref().filter(|xdp| xdp.n6.is_some());
-        match (self.n6_local, self.n6_peer, &self.n6_tun, xdp) {
-            (Some(local), Some(peer), None, None) => Ok(N6::Udp { local, peer }),
-            (None, None, Some(tun), None) => Ok(N6::Tun(tun.clone())),
-            (None, None, None, Some(xdp)) => {
+        let dpdk = self.dpdk.as_ref().and_then(|dpdk| dpdk.n6.clone());
+        match (self.n6_local, self.n6_peer, &self.n6_tun, (xdp, dpdk)) {
+            (None, None, None, (None, None)) if self.backend == N3Backend::Packet => {
+                Ok(N6::Nowhere)
+            }
+            _ if self.backend == N3Backend::Packet => Err(ConfigError::TapForwards),
+            (Some(local), Some(peer), None, (None, None)) => Ok(N6::Udp { local, peer }),
+            (None, None, Some(tun), (None, None)) => Ok(N6::Tun(tun.clone())),
+            (None, None, None, (Some(xdp), None)) => {
                 let n6 = xdp.n6.clone().ok_or(ConfigError::N6)?;
                 Ok(N6::Xdp(xdp.clone(), n6))
             }
+            (None, None, None, (None, Some(n6))) => Ok(N6::Dpdk(n6)),
             _ => Err(ConfigError::N6),
         }
     }
@@ -247,9 +276,11 @@ impl DataplaneConfig {
     /// Where uplink packets go, where a back end does not find that out by itself: the other
     /// process's endpoint, or a router.
     pub(crate) fn next_hop(&self) -> Option<SocketAddr> {
-        let xdp = self.xdp.as_ref().and_then(|xdp| xdp.n6.as_ref());
-        let router = xdp.map(|n6| SocketAddr::new(n6.next_hop, 0));
-        self.n6_peer.or(router)
+        let xdp = self.xdp.iter().flat_map(|xdp| &xdp.n6);
+        let dpdk = self.dpdk.iter().flat_map(|dpdk| &dpdk.n6);
+        let mut routers = xdp.map(|n6| n6.next_hop).chain(dpdk.map(|n6| n6.next_hop));
+        self.n6_peer
+            .or_else(|| routers.next().map(|router| SocketAddr::new(router, 0)))
     }
 
     /// Whether the tables of back ends are usable, and the one that is named is there.
@@ -257,7 +288,38 @@ impl DataplaneConfig {
         if let Some(xdp) = &self.xdp {
             xdp.validate()?;
         }
+        if let Some(packet) = &self.packet {
+            packet.validate()?;
+        }
+        if let Some(dpdk) = &self.dpdk {
+            dpdk.validate()?;
+        }
         match self.backend {
+            N3Backend::Dpdk if self.dpdk.is_none() => Err(ConfigError::Table { table: "dpdk" }),
+            N3Backend::Dpdk if self.workers > 1 => Err(ConfigError::Range {
+                key: "workers with dpdk",
+                value: self.workers.into(),
+                min: 1,
+                max: 1,
+            }),
+            N3Backend::Dpdk if self.n3.port() == 0 => Err(ConfigError::Address {
+                key: "n3",
+                value: self.n3,
+            }),
+            N3Backend::Packet if self.packet.is_none() => {
+                Err(ConfigError::Table { table: "packet" })
+            }
+            N3Backend::Packet if self.workers > 1 => Err(ConfigError::Range {
+                key: "workers of a tap",
+                value: self.workers.into(),
+                min: 1,
+                max: 1,
+            }),
+            N3Backend::Packet if self.pfcp.is_some() => Err(ConfigError::Key {
+                key: "pfcp",
+                value: "there".to_owned(),
+                allowed: "none with a tap: no control plane can rule what it only watches",
+            }),
             N3Backend::Xdp if self.xdp.is_none() => Err(ConfigError::Table { table: "xdp" }),
             N3Backend::Xdp if self.n3.port() != GTPU_PORT => Err(ConfigError::Key {
                 key: "n3",
@@ -310,7 +372,7 @@ impl DataplaneConfig {
         }
         let peer = match self.n6()? {
             N6::Udp { peer, .. } => Some(("n6_peer", peer)),
-            N6::Tun(_) | N6::Xdp(..) => None,
+            N6::Tun(_) | N6::Xdp(..) | N6::Dpdk(_) | N6::Nowhere => None,
         };
         for (key, value) in [("n3", self.n3)].into_iter().chain(peer) {
             let port_missing = key == "n6_peer" && value.port() == 0;

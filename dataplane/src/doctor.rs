@@ -6,6 +6,9 @@
 use qlink_io::probe::{Availability, BackEnd};
 use serde::Serialize;
 
+use crate::config::{ConfigError, DataplaneConfig};
+use crate::ports::{N3Backend, choose};
+
 /// One back end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Backend {
@@ -19,6 +22,47 @@ pub struct Backend {
     pub fix: Option<&'static str>,
 }
 
+/// What `auto` takes for a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Auto {
+    /// The back end of N3.
+    pub backend: &'static str,
+    /// Faster ones that are not taken, the fastest first.
+    pub passed_over: Vec<NotTaken>,
+}
+
+/// A faster back end that is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotTaken {
+    /// Its name.
+    pub backend: &'static str,
+    /// Why not.
+    pub why: String,
+}
+
+/// What `auto` takes here and now for `config`, whatever its `backend` says.
+///
+/// # Errors
+///
+/// As [`choose`].
+pub fn auto(config: &DataplaneConfig) -> Result<Auto, ConfigError> {
+    let config = DataplaneConfig {
+        backend: N3Backend::Auto,
+        ..config.clone()
+    };
+    let choice = choose(&config)?;
+    let not_taken = choice.passed_over.into_iter();
+    Ok(Auto {
+        backend: choice.backend.name(),
+        passed_over: not_taken
+            .map(|passed| NotTaken {
+                backend: passed.backend.name(),
+                why: passed.why,
+            })
+            .collect(),
+    })
+}
+
 /// Those that ask the system, in the order of the table.
 const ASKED: [(BackEnd, &str); 6] = [
     (
@@ -28,19 +72,19 @@ const ASKED: [(BackEnd, &str); 6] = [
     (BackEnd::Tun, "n6_tun: the kernel routes to origins"),
     (
         BackEnd::Packet,
-        "works; a library so far, `qlink dataplane` has no passive mode",
+        "table packet: a tap that meters another gateway's N3 and forwards nothing",
     ),
     (
         BackEnd::Xdp,
-        "works; a library so far, `qlink dataplane` does not take it yet",
+        "table xdp: n3, and n6 in xdp.n6, by a queue for each worker",
     ),
     (
         BackEnd::Uring,
-        "works; slower than udp, so only the capture thread uses io_uring",
+        "n3 as udp, no faster: taken only where it is named",
     ),
     (
         BackEnd::Dpdk,
-        "works; a library so far, `qlink dataplane` does not take it yet",
+        "table dpdk: n3, and n6 in dpdk.n6, without the kernel",
     ),
 ];
 

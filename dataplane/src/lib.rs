@@ -35,6 +35,7 @@ mod serve;
 mod shard;
 mod signal;
 mod start;
+mod tap;
 pub mod top;
 mod trace;
 mod worker;
@@ -45,7 +46,9 @@ pub use journal::JournalError;
 pub use metrics::metrics_text;
 pub use n4::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError};
 pub use ports::{
-    Choice, N3Backend, N3BackendError, Network, NetworkError, PassedOver, XdpCopy, XdpFrameBytes,
-    XdpFrameBytesError, XdpMode, XdpN6, XdpSettings, choose,
+    Choice, DpdkN6, DpdkNeighbour, DpdkSettings, HardwareAddress, N3Backend, N3BackendError,
+    Network, NetworkError, PassedOver, XdpCopy, XdpFrameBytes, XdpFrameBytesError, XdpMode, XdpN6,
+    XdpSettings, choose,
 };
 pub use process::{DataplaneError, run};
+pub use tap::{PacketSettings, TapFrames};

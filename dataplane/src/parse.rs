@@ -15,10 +15,14 @@ use qlink_wire::{
 pub struct Tunnelled<'a> {
     /// Outer source.
     pub source: IpAddr,
+    /// Its UDP port.
+    pub source_port: u16,
     /// Outer destination; where the back end does not tell, the unspecified address.
     pub destination: IpAddr,
     /// The message.
     pub gtpu: GtpuPacket<'a>,
+    /// Its bytes: the payload of UDP.
+    pub message: &'a [u8],
 }
 
 /// The outer headers of a captured frame; `Ok(None)` when the frame is a fragment that waits for
@@ -51,8 +55,10 @@ pub fn parse_frame<'a>(
     let gtpu = parse_gtpu(udp.payload).map_err(DropReason::Wire)?;
     Ok(Some(Tunnelled {
         source: outer.src,
+        source_port: udp.src_port,
         destination: outer.dst,
         gtpu,
+        message: udp.payload,
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use qlink_content::{
-    CloseReason, EBB_NS, FORGET_NS, FlowProof, HEAD_WORDS, IDLE_NS, LimitReason, View,
+    CloseReason, EBB_NS, FORGET_NS, FlowProof, HEAD_WORDS, IDLE_NS, LimitReason, Policy, View,
 };
 use qlink_io::clock;
 use qlink_meter::{
@@ -137,6 +137,8 @@ pub struct Plane {
     /// Whether there may be sessions with rules.
     pub(crate) has_rules: bool,
     pub(crate) trial: Trial,
+    /// Whether what cannot be proven may be held back.
+    pub(crate) policy: Policy,
     pub(crate) tracer: Tracer,
     /// Why sponsored sessions were charged, by slot.
     pub(crate) charges: Box<[Option<Box<Charges>>]>,
@@ -174,6 +176,7 @@ impl Plane {
             has_rules: limits.urrs > 0,
             signals: Signals::new(clock::now_ns().saturating_add(HOLD_NS)),
             trial: Trial::new(),
+            policy: Policy::Live,
             tracer: Tracer::new(),
             charges: (0..sessions).map(|_| None).collect(),
             marks: vec![NO_ENTRY; sessions].into_boxed_slice(),

@@ -2,13 +2,14 @@
 //! and one control thread.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::bounded;
 use qlink_io::arena::ArenaError;
 use qlink_io::handover::{Bell, bell};
+use qlink_io::packet::PacketTap;
 use qlink_io::probe::BackEnd;
 use qlink_io::seqpacket::{SeqError, SeqListener};
 use qlink_io::tun::TunError;
@@ -28,13 +29,16 @@ use crate::export::{Exporter, IpfixConfig};
 use crate::forwarding::{BlockWay, ForwardingError, ForwardingSetup, LedgerError, block_ways};
 use crate::journal::JournalError;
 use crate::n4::{N4, N4Start, restore};
+#[cfg(feature = "dpdk")]
+use crate::ports::dpdk;
 use crate::ports::{Neighbourhood, Opened, choose, tun, udp, xdp};
 use crate::ruled::EventLine;
 use crate::serve::serve;
 use crate::shard::connect;
 use crate::start::Start;
+use crate::tap::{Learner, PacketSettings, TapWorker, learner};
 use crate::trace::Traces;
-use crate::worker::Worker;
+use crate::worker::{Seat, Work, Worker};
 
 /// How long a thread sleeps when nothing happens (chosen: a stop is seen this late at most).
 pub(crate) const IDLE: Duration = Duration::from_millis(100);
@@ -72,6 +76,10 @@ pub enum DataplaneError {
     /// A port cannot be used.
     #[error("a packet port failed")]
     Port(#[from] IoError),
+    /// DPDK cannot be used.
+    #[cfg(feature = "dpdk")]
+    #[error("DPDK cannot be used")]
+    Dpdk(#[from] qlink_io::dpdk::DpdkError),
     /// AF_XDP cannot be used.
     #[error("AF_XDP cannot be used")]
     Xdp(#[from] XdpError),
@@ -144,10 +152,13 @@ pub fn run(
         ready,
         shutdown,
     };
-    match (choice.backend, &config.xdp) {
+    match (choice.backend, &config.xdp, &config.packet) {
         #[cfg(feature = "uring")]
-        (BackEnd::Uring, _) => process.with_n3(udp::open_n3(config, UringPort::bind_group)?),
-        (BackEnd::Xdp, Some(settings)) => process.with_n3(xdp::open_n3(config, settings)?),
+        (BackEnd::Uring, ..) => process.with_n3(udp::open_n3(config, UringPort::bind_group)?),
+        (BackEnd::Xdp, Some(settings), _) => process.with_n3(xdp::open_n3(config, settings)?),
+        (BackEnd::Packet, _, Some(settings)) => process.watch(settings),
+        #[cfg(feature = "dpdk")]
+        (BackEnd::Dpdk, ..) => process.with_dpdk(),
         _ => process.with_n3(udp::open_n3(config, UdpPort::bind_group)?),
     }
 }
@@ -168,27 +179,94 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
             N6::Udp { local, peer } => self.run(n3, udp::open_n6(config, (local, peer))?),
             N6::Tun(tun) => self.run(n3, tun::open_n6(config.workers, &tun)?),
             N6::Xdp(settings, n6) => self.run(n3, xdp::open_n6(config, &settings, &n6)?),
+            N6::Dpdk(_) => Err(ConfigError::DpdkN6.into()),
+            N6::Nowhere => Err(ConfigError::N6.into()),
         }
     }
 
+    /// N3 through DPDK, which is started once for both sides.
+    #[cfg(feature = "dpdk")]
+    fn with_dpdk(self) -> Result<(), DataplaneError> {
+        let config = self.config;
+        let table = ConfigError::Table { table: "dpdk" };
+        let settings = config.dpdk.as_ref().ok_or(table)?;
+        let eal = dpdk::start(settings)?;
+        let n3 = dpdk::open_n3(&eal, config.n3, settings)?;
+        match &settings.n6 {
+            Some(n6) => {
+                let n6 = dpdk::open_n6(&eal, settings, n6)?;
+                self.run(n3, n6)
+            }
+            None => self.with_n3(n3),
+        }
+    }
+
+    /// Meters what a mirror shows, and forwards nothing.
+    fn watch(self, settings: &PacketSettings) -> Result<(), DataplaneError> {
+        let tap = PacketTap::open(&settings.tap())?;
+        tracing::info!(
+            interface = settings.interface.as_str(),
+            "a tap: nothing is forwarded"
+        );
+        let config = self.config;
+        let (line, learner) = learner(config.control_socket.clone());
+        let line = settings.learn.then_some(line);
+        let site = Site {
+            n3: config.n3,
+            n6: SocketAddr::new(config.n3.ip(), 0),
+            own: Vec::new(),
+            neighbourhoods: Vec::new(),
+            learner: Some(learner),
+        };
+        let gateway = config.n3.ip();
+        self.serve(site, |seats| {
+            let seats = seats.into_iter().zip([(tap, line)]);
+            let worker = |(seat, (tap, line))| TapWorker::new(seat, tap, gateway, line);
+            seats.map(worker).collect()
+        })
+    }
+
     /// Works on the ports of both sides.
-    fn run<A, B>(self, mut n3: Opened<A>, mut n6: Opened<B>) -> Result<(), DataplaneError>
+    fn run<A, B>(self, n3: Opened<A>, n6: Opened<B>) -> Result<(), DataplaneError>
     where
         A: PacketPort + Send,
         B: PacketPort + Send,
     {
+        let mut site = Site {
+            n3: n3.address,
+            n6: n6.address,
+            own: n3.own,
+            neighbourhoods: n3.neighbourhoods,
+            learner: None,
+        };
+        site.own.extend(n6.own);
+        site.neighbourhoods.extend(n6.neighbourhoods);
+        let ports = n3.ports.into_iter().zip(n6.ports);
+        self.serve(site, |seats| {
+            let seated = seats.into_iter().zip(ports);
+            let worker = |(seat, (n3, n6))| Worker::new(seat, n3, n6);
+            seated.map(worker).collect()
+        })
+    }
+
+    /// Works at a site with the workers that `employ` makes of the seats.
+    fn serve<W: Work + Send>(
+        self,
+        mut site: Site,
+        employ: impl FnOnce(Vec<Seat>) -> Vec<W>,
+    ) -> Result<(), DataplaneError> {
         let config = self.config;
         let listener = SeqListener::bind(&config.control_socket)?;
         let (bell, sleeper) = bell()?;
         let ways_of_blocks = block_ways(config);
-        let mut neighbourhoods = std::mem::take(&mut n3.neighbourhoods);
-        neighbourhoods.append(&mut n6.neighbourhoods);
-        let (mut control, workers) =
-            assemble(config, self.start, (n3, n6), &bell, &ways_of_blocks)?;
+        let neighbourhoods = std::mem::take(&mut site.neighbourhoods);
+        let learner = site.learner.take();
+        let (mut control, seats) = assemble(config, self.start, site, &bell, &ways_of_blocks)?;
         let threads = Threads {
-            workers,
+            workers: employ(seats),
             exporters: exporters(config, &ways_of_blocks)?,
             neighbourhoods,
+            learner,
         };
         let (ready, shutdown) = (self.ready, self.shutdown);
         threads.run(shutdown, &mut control, |control, stopped| {
@@ -198,14 +276,27 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
     }
 }
 
-/// What runs beside the control thread.
-struct Threads<A, B> {
-    workers: Vec<Worker<A, B>>,
-    exporters: Vec<Exporter>,
+/// Where a data plane stands in its networks.
+struct Site {
+    n3: SocketAddr,
+    n6: SocketAddr,
+    /// Addresses that no subscriber may send to because of its ports.
+    own: Vec<IpAddr>,
     neighbourhoods: Vec<Neighbourhood>,
+    /// Where sessions are learned.
+    learner: Option<Learner>,
 }
 
-impl<A: PacketPort + Send, B: PacketPort + Send> Threads<A, B> {
+/// What runs beside the control thread.
+struct Threads<W> {
+    workers: Vec<W>,
+    exporters: Vec<Exporter>,
+    neighbourhoods: Vec<Neighbourhood>,
+    /// Where sessions are learned.
+    learner: Option<Learner>,
+}
+
+impl<W: Work + Send> Threads<W> {
     /// Runs all of them while `serve` does, which is called with the question whether to stop.
     fn run(
         self,
@@ -223,7 +314,7 @@ impl<A: PacketPort + Send, B: PacketPort + Send> Threads<A, B> {
                 let (stop, ended) = (&stop, &ended);
                 let thread = std::thread::Builder::new().name(format!("qlink-worker-{number}"));
                 running.push(thread.spawn_scoped(scope, move || {
-                    let result = worker.run(ended);
+                    let result = worker.work(ended);
                     stop.store(true, Ordering::Relaxed);
                     result
                 }));
@@ -237,6 +328,11 @@ impl<A: PacketPort + Send, B: PacketPort + Send> Threads<A, B> {
             for neighbourhood in self.neighbourhoods {
                 let thread = std::thread::Builder::new().name("qlink-next-hops".into());
                 let spawned = thread.spawn_scoped(scope, || neighbourhood.run(&stopped));
+                helping = helping.and_then(|()| spawned.map(drop));
+            }
+            if let Some(learner) = self.learner {
+                let thread = std::thread::Builder::new().name("qlink-learner".into());
+                let spawned = thread.spawn_scoped(scope, || learner.run(&stopped));
                 helping = helping.and_then(|()| spawned.map(drop));
             }
             // Without all of its threads it does not serve: those that run are told to stop.
@@ -261,13 +357,13 @@ impl<A: PacketPort + Send, B: PacketPort + Send> Threads<A, B> {
 }
 
 /// The control state and the workers that belong to it.
-fn assemble<A, B>(
+fn assemble(
     config: &DataplaneConfig,
     mut start: Start,
-    (n3, n6): (Opened<A>, Opened<B>),
+    site: Site,
     bell: &Bell,
     ways_of_blocks: &[BlockWay],
-) -> Result<(Control, Vec<Worker<A, B>>), DataplaneError> {
+) -> Result<(Control, Vec<Seat>), DataplaneError> {
     let n4 = open_n4(config, &mut start, bell)?;
     start.discard_orphans();
     let bells: Vec<Bell> = start.ends.iter().map(|end| end.bell.clone()).collect();
@@ -283,20 +379,19 @@ fn assemble<A, B>(
         .map(|plane| plane.arena().incarnation());
     let info = DataPlaneInfo {
         incarnation: incarnation.unwrap_or_default(),
-        n3: n3.address,
-        n6: n6.address,
+        n3: site.n3,
+        n6: site.n6,
         arena,
     };
-    let own = infrastructure(config, n3.own, n6.own);
+    let own = infrastructure(config, site.own);
     let mut routes = start.routes();
     routes.extend(
         n4.iter()
             .flat_map(|n4| n4.routes.values().flatten().copied()),
     );
-    let mut workers = Vec::new();
+    let mut seats = Vec::new();
     let ends = start.planes.into_iter().zip(start.ends).zip(ways);
-    let parts = (0_u8..).zip(ends.zip(n3.ports.into_iter().zip(n6.ports)));
-    for (shard, (((mut plane, end), (others, inboxes)), (n3, n6))) in parts {
+    for (shard, ((mut plane, end), (others, inboxes))) in (0_u8..).zip(ends) {
         plane.neighbours.own.clone_from(&own);
         plane.neighbours.n3 = Some(info.n3.ip());
         plane.others = others;
@@ -307,10 +402,8 @@ fn assemble<A, B>(
         for route in routes.iter().filter(|route| route.shard != shard) {
             plane.others.add(route);
         }
-        workers.push(Worker {
+        seats.push(Seat {
             plane,
-            n3,
-            n6,
             inboxes,
             orders: end.orders,
             sleeper: end.sleeper,
@@ -327,7 +420,7 @@ fn assemble<A, B>(
         info,
         n4,
     };
-    Ok((control, workers))
+    Ok((control, seats))
 }
 
 /// An exporter for each worker, where a collector is configured: each is an observation domain.
@@ -376,9 +469,8 @@ fn open_n4(
 }
 
 /// Every address that no subscriber may send to.
-fn infrastructure(config: &DataplaneConfig, n3: Vec<IpAddr>, n6: Vec<IpAddr>) -> Vec<IpAddr> {
-    let own = n3.into_iter().chain(n6);
-    let mut own: Vec<IpAddr> = own.chain(config.own.iter().copied()).collect();
+fn infrastructure(config: &DataplaneConfig, mut own: Vec<IpAddr>) -> Vec<IpAddr> {
+    own.extend(&config.own);
     own.sort_unstable();
     own.dedup();
     own

@@ -180,6 +180,7 @@ struct FlowPacket<'a> {
     direction: Direction,
     segment: Segment<'a>,
     now_ns: u64,
+    policy: Policy,
 }
 
 impl Plane {
@@ -288,6 +289,7 @@ impl Plane {
             direction,
             segment: proof_segment(tcp, inner.payload_len),
             now_ns,
+            policy: self.policy,
         };
         self.judge_flow(flow, quota, &packet)
     }
@@ -483,7 +485,7 @@ fn run(
         views: &mut session.views,
         heads: &mut heads,
         now_ns: packet.now_ns,
-        policy: Policy::Live,
+        policy: packet.policy,
     };
     match proof.segment(&mut context, packet.direction, &packet.segment) {
         Verdict::Forward(deltas) => Ok(deltas),

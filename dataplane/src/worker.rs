@@ -1,13 +1,14 @@
 //! A worker thread: bursts from its ports and from other workers, commands in between, sleep
 //! otherwise.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use crossbeam::channel::Receiver;
 use qlink_io::handover::Sleeper;
 use qlink_io::mem::MemSource;
 use qlink_io::wait::wait;
-use qlink_io::{Burst, IoError, Outgoing, PacketPort, PacketSink, PacketSource, clock};
+use qlink_io::{Burst, IoError, Losses, Outgoing, PacketPort, PacketSink, PacketSource, clock};
+use qlink_meter::DropReason;
 use qlink_pfcp::Refusal;
 use qlink_wire::LinkType;
 
@@ -28,50 +29,118 @@ impl<P: PacketPort> PacketSink for SharedPort<'_, P> {
     }
 }
 
-/// Everything that one worker thread owns; `A` is the port towards BaseStations, `B` that towards
-/// origins.
-pub(crate) struct Worker<A, B> {
+/// A worker's loop, whatever its packets come through.
+pub(crate) trait Work {
+    /// Works until told to stop.
+    fn work(self, stopped: &impl Fn() -> bool) -> Result<(), DataplaneError>;
+}
+
+/// What every worker has besides its ports.
+pub(crate) struct Seat {
     pub(crate) plane: Plane,
-    pub(crate) n3: A,
-    pub(crate) n6: B,
     pub(crate) inboxes: Inboxes,
     pub(crate) orders: Receiver<Order>,
     pub(crate) sleeper: Sleeper,
 }
 
-impl<A: PacketPort, B: PacketPort> Worker<A, B> {
-    /// Works until told to stop.
-    pub(crate) fn run(mut self, stopped: &impl Fn() -> bool) -> Result<(), DataplaneError> {
-        let mut burst = Burst::new();
-        while !stopped() {
-            self.take_orders();
-            let now_ns = clock::now_ns();
-            self.drain(now_ns);
-            if self.turn(&mut burst, now_ns)? == 0 {
-                self.plane.sweep(now_ns);
-                self.sleep()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn take_orders(&mut self) {
+impl Seat {
+    /// Does what the control thread wants, and says through `n3` what follows from it.
+    pub(crate) fn take_orders(&mut self, n3: &mut impl PacketSink) {
         while let Ok((command, result)) = self.orders.try_recv() {
             // The control thread may have given up waiting.
             let _ = result.try_send(apply(&mut self.plane, command));
         }
         if !self.plane.signals.is_empty() {
-            self.plane.send_signals(&mut SharedPort(&self.n3));
+            self.plane.send_signals(n3);
+        }
+    }
+
+    /// Sleeps until one of the ports, another worker or the control thread has something;
+    /// `descriptors` are the ports' and, last, the sleeper's.
+    pub(crate) fn sleep(&self, descriptors: &[BorrowedFd<'_>]) -> Result<(), DataplaneError> {
+        self.sleeper.prepare();
+        let idle =
+            self.orders.is_empty() && self.inboxes.n3.is_empty() && self.inboxes.n6.is_empty();
+        if idle {
+            wait(descriptors, Some(IDLE))?;
+        }
+        self.sleeper.awake();
+        Ok(())
+    }
+}
+
+impl Seat {
+    /// Counts what a port has lost since `before`, and remembers it there.
+    pub(crate) fn count_losses(&mut self, now: Losses, before: &mut Losses) {
+        let lost = now.since(before);
+        *before = now;
+        let arena = &mut self.plane.arena;
+        for (reason, packets) in [
+            (DropReason::ReceiveFull, lost.full),
+            (DropReason::NotGtpu, lost.foreign),
+            (DropReason::FragmentUnsupported, lost.fragments),
+            (DropReason::FragmentExpired, lost.expired),
+        ] {
+            if packets > 0 {
+                arena.count_drop(reason, packets);
+            }
+        }
+    }
+}
+
+/// How often ports are asked for what they have lost.
+pub(crate) const LOSS_EVERY_NS: u64 = 1_000_000_000;
+
+/// Everything that one worker thread owns; `A` is the port towards BaseStations, `B` that towards
+/// origins.
+pub(crate) struct Worker<A, B> {
+    pub(crate) seat: Seat,
+    pub(crate) n3: A,
+    pub(crate) n6: B,
+    /// What N3 and N6 had lost when they were last asked.
+    lost: (Losses, Losses),
+    lost_asked_ns: u64,
+}
+
+impl<A: PacketPort, B: PacketPort> Work for Worker<A, B> {
+    fn work(mut self, stopped: &impl Fn() -> bool) -> Result<(), DataplaneError> {
+        let mut burst = Burst::new();
+        while !stopped() {
+            self.seat.take_orders(&mut SharedPort(&self.n3));
+            let now_ns = clock::now_ns();
+            self.drain(now_ns);
+            if now_ns.saturating_sub(self.lost_asked_ns) >= LOSS_EVERY_NS {
+                self.lost_asked_ns = now_ns;
+                self.seat.count_losses(self.n3.losses(), &mut self.lost.0);
+                self.seat.count_losses(self.n6.losses(), &mut self.lost.1);
+            }
+            if self.turn(&mut burst, now_ns)? == 0 {
+                self.seat.plane.sweep(now_ns);
+                self.sleep()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<A: PacketPort, B: PacketPort> Worker<A, B> {
+    pub(crate) fn new(seat: Seat, n3: A, n6: B) -> Self {
+        Self {
+            seat,
+            n3,
+            n6,
+            lost: Default::default(),
+            lost_asked_ns: clock::now_ns(),
         }
     }
 
     /// Packets that were kept go the way of all packets once their rules let them.
     fn drain(&mut self, now_ns: u64) {
-        while let Some(slot) = self.plane.next_drain() {
+        while let Some(slot) = self.seat.plane.next_drain() {
             // As many as there are now: those that are kept again come behind them.
-            for _ in 0..self.plane.kept(slot) {
+            for _ in 0..self.seat.plane.kept(slot) {
                 let mut kept = Vec::new();
-                if !self.plane.take_kept(slot, &mut kept) {
+                if !self.seat.plane.take_kept(slot, &mut kept) {
                     break;
                 }
                 let mut packet = MemSource::new(vec![kept], LinkType::RawIp, 1);
@@ -82,7 +151,14 @@ impl<A: PacketPort, B: PacketPort> Worker<A, B> {
                         side: Side::N6,
                         arrival: Arrival::HandedOver,
                     };
-                    process_burst(&mut self.plane, ingress, &packet, &burst, ports, now_ns);
+                    process_burst(
+                        &mut self.seat.plane,
+                        ingress,
+                        &packet,
+                        &burst,
+                        ports,
+                        now_ns,
+                    );
                 }
             }
         }
@@ -93,47 +169,53 @@ impl<A: PacketPort, B: PacketPort> Worker<A, B> {
         let mut packets = self.n3.recv_burst(burst)?;
         if !burst.is_empty() {
             let ports = &mut shared(&self.n3, &self.n6);
-            process_burst(&mut self.plane, Side::N3, &self.n3, burst, ports, now_ns);
+            process_burst(
+                &mut self.seat.plane,
+                Side::N3,
+                &self.n3,
+                burst,
+                ports,
+                now_ns,
+            );
         }
         packets = packets.saturating_add(self.n6.recv_burst(burst)?);
         if !burst.is_empty() {
             let ports = &mut shared(&self.n3, &self.n6);
-            process_burst(&mut self.plane, Side::N6, &self.n6, burst, ports, now_ns);
+            process_burst(
+                &mut self.seat.plane,
+                Side::N6,
+                &self.n6,
+                burst,
+                ports,
+                now_ns,
+            );
         }
         for side in [Side::N3, Side::N6] {
             let inbox = match side {
-                Side::N3 => &mut self.inboxes.n3,
-                Side::N6 => &mut self.inboxes.n6,
+                Side::N3 => &mut self.seat.inboxes.n3,
+                Side::N6 => &mut self.seat.inboxes.n6,
             };
             packets = packets.saturating_add(inbox.recv_burst(burst)?);
             if !burst.is_empty() {
                 let ports = &mut shared(&self.n3, &self.n6);
                 let arrival = Arrival::HandedOver;
                 let ingress = Ingress { side, arrival };
-                process_burst(&mut self.plane, ingress, inbox, burst, ports, now_ns);
+                process_burst(&mut self.seat.plane, ingress, inbox, burst, ports, now_ns);
             }
         }
         Ok(packets)
     }
 
     fn sleep(&self) -> Result<(), DataplaneError> {
-        self.sleeper.prepare();
-        let idle =
-            self.orders.is_empty() && self.inboxes.n3.is_empty() && self.inboxes.n6.is_empty();
-        if idle {
-            let sleeper = self.sleeper.as_fd();
-            // Where a port has one descriptor, the place of its second is the sleeper's again.
-            let descriptors = [
-                self.n3.as_fd(),
-                self.n3.second_fd().unwrap_or(sleeper),
-                self.n6.as_fd(),
-                self.n6.second_fd().unwrap_or(sleeper),
-                sleeper,
-            ];
-            wait(&descriptors, Some(IDLE))?;
-        }
-        self.sleeper.awake();
-        Ok(())
+        let sleeper = self.seat.sleeper.as_fd();
+        // Where a port has one descriptor, the place of its second is the sleeper's again.
+        self.seat.sleep(&[
+            self.n3.as_fd(),
+            self.n3.second_fd().unwrap_or(sleeper),
+            self.n6.as_fd(),
+            self.n6.second_fd().unwrap_or(sleeper),
+            sleeper,
+        ])
     }
 }
 

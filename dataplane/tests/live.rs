@@ -82,6 +82,8 @@ impl Network {
             ipfix: None,
             backend: N3Backend::default(),
             xdp: None,
+            dpdk: None,
+            packet: None,
         };
         Self {
             folder,

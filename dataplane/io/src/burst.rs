@@ -209,6 +209,38 @@ pub trait PacketPort: PacketSource + AsFd {
     fn second_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
+
+    /// What the port, or the system in front of it, has dropped since it was opened. May ask the
+    /// system: call it about once a second.
+    fn losses(&mut self) -> Losses {
+        Losses::default()
+    }
+}
+
+/// Packets that never reached a burst. They only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Losses {
+    /// Dropped in front of the port because they came faster than they were taken.
+    pub full: u64,
+    /// Dropped because they are for another address or port than ours.
+    pub foreign: u64,
+    /// Fragments that were dropped: no room, or inconsistent.
+    pub fragments: u64,
+    /// Fragments whose rest never came.
+    pub expired: u64,
+}
+
+impl Losses {
+    /// What has been lost since `before`.
+    #[must_use]
+    pub const fn since(&self, before: &Self) -> Self {
+        Self {
+            full: self.full.saturating_sub(before.full),
+            foreign: self.foreign.saturating_sub(before.foreign),
+            fragments: self.fragments.saturating_sub(before.fragments),
+            expired: self.expired.saturating_sub(before.expired),
+        }
+    }
 }
 
 #[cfg(test)]

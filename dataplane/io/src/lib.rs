@@ -40,6 +40,7 @@ mod burst;
 pub mod clock;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+mod endpoint;
 mod error;
 pub mod filemap;
 pub mod frame;
@@ -63,5 +64,8 @@ pub mod uring;
 pub mod wait;
 pub mod xdp;
 
-pub use burst::{BURST_MAX, Burst, Descriptor, Outgoing, PacketPort, PacketSink, PacketSource};
+pub use burst::{
+    BURST_MAX, Burst, Descriptor, Losses, Outgoing, PacketPort, PacketSink, PacketSource,
+};
+pub use endpoint::RawEndpoint;
 pub use error::IoError;

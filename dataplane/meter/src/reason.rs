@@ -166,6 +166,9 @@ reasons! {
     InnerFragmentTableFull = "inner_fragment_table_full";
     /// The subscriber has all datagrams in fragments that one may have.
     InnerFragmentOwnerFull = "inner_fragment_owner_full";
+    /// Came faster than the worker took them: dropped by the card or the kernel in front of it. Of
+    /// a tap they are what is missing in its account.
+    ReceiveFull = "receive_full";
 }
 
 impl DropReason {

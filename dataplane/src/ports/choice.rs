@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use qlink_io::probe::BackEnd;
+use qlink_io::probe::{Availability, BackEnd};
 use qlink_io::xdp::available;
 use qlink_wire::GTPU_PORT;
 use serde::{Deserialize, Serialize};
@@ -23,11 +23,16 @@ pub enum N3Backend {
     Uring,
     /// AF_XDP on the interface of the table `xdp`.
     Xdp,
+    /// DPDK on a device of the table `dpdk`.
+    Dpdk,
+    /// A passive tap on the interface of the table `packet`: another gateway's N3 is metered, and
+    /// nothing forwarded.
+    Packet,
 }
 
 /// A word that names no back end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no back end for N3: auto, udp, uring or xdp")]
+#[error("{0:?} is no back end for N3: auto, udp, uring, xdp, dpdk or packet")]
 pub struct N3BackendError(String);
 
 impl FromStr for N3Backend {
@@ -43,7 +48,14 @@ impl FromStr for N3Backend {
 
 impl N3Backend {
     /// Every word.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Udp, Self::Uring, Self::Xdp];
+    pub const ALL: [Self; 6] = [
+        Self::Auto,
+        Self::Udp,
+        Self::Uring,
+        Self::Xdp,
+        Self::Dpdk,
+        Self::Packet,
+    ];
 
     /// The word in configuration and on the command line.
     #[must_use]
@@ -53,6 +65,8 @@ impl N3Backend {
             Self::Udp => BackEnd::Udp.name(),
             Self::Uring => BackEnd::Uring.name(),
             Self::Xdp => BackEnd::Xdp.name(),
+            Self::Dpdk => BackEnd::Dpdk.name(),
+            Self::Packet => BackEnd::Packet.name(),
         }
     }
 }
@@ -102,19 +116,26 @@ pub fn choose(config: &DataplaneConfig) -> Result<Choice, ConfigError> {
         N3Backend::Auto => Ok(fastest(config)),
         N3Backend::Udp => Ok(named(BackEnd::Udp)),
         N3Backend::Xdp => Ok(named(BackEnd::Xdp)),
+        N3Backend::Packet => Ok(named(BackEnd::Packet)),
         N3Backend::Uring if cfg!(feature = "uring") => Ok(named(BackEnd::Uring)),
-        N3Backend::Uring => Err(ConfigError::NotBuilt {
+        N3Backend::Dpdk if cfg!(feature = "dpdk") => Ok(named(BackEnd::Dpdk)),
+        N3Backend::Uring | N3Backend::Dpdk => Err(ConfigError::NotBuilt {
             backend: config.backend.name(),
         }),
     }
 }
 
+/// Why a back end cannot carry N3, if it cannot.
+type Obstacle = fn(&DataplaneConfig) -> Option<String>;
+
 /// The fastest one without an obstacle. `uring` is not among them: it is no faster than `udp`,
 /// which runs everywhere.
 fn fastest(config: &DataplaneConfig) -> Choice {
     let mut passed_over = Vec::new();
-    for (backend, obstacle) in [(BackEnd::Xdp, xdp_obstacle(config))] {
-        match obstacle {
+    let candidates: [(BackEnd, Obstacle); 2] =
+        [(BackEnd::Dpdk, dpdk_obstacle), (BackEnd::Xdp, xdp_obstacle)];
+    for (backend, obstacle) in candidates {
+        match obstacle(config) {
             None => {
                 return Choice {
                     backend,
@@ -127,6 +148,26 @@ fn fastest(config: &DataplaneConfig) -> Choice {
     Choice {
         backend: BackEnd::Udp,
         passed_over,
+    }
+}
+
+/// Why DPDK cannot carry N3.
+fn dpdk_obstacle(config: &DataplaneConfig) -> Option<String> {
+    let Some(settings) = &config.dpdk else {
+        return Some("no table dpdk in the configuration".to_owned());
+    };
+    if !cfg!(feature = "dpdk") {
+        return Some("this program was built without it".to_owned());
+    }
+    if config.workers > 1 {
+        return Some(format!("it serves one worker, not {}", config.workers));
+    }
+    if settings.cards.is_empty() {
+        return None;
+    }
+    match BackEnd::Dpdk.probe() {
+        Availability::Usable => None,
+        Availability::Unusable(obstacle) => Some(obstacle.to_string()),
     }
 }
 

@@ -12,6 +12,9 @@
 //! [`crate::process`] joins both sides. Nothing else knows which ports there are.
 
 mod choice;
+#[cfg(feature = "dpdk")]
+pub(crate) mod dpdk;
+mod dpdk_settings;
 mod neighbours;
 mod opened;
 pub(crate) mod tun;
@@ -20,6 +23,7 @@ pub(crate) mod xdp;
 mod xdp_settings;
 
 pub use choice::{Choice, N3Backend, N3BackendError, PassedOver, choose};
+pub use dpdk_settings::{DpdkN6, DpdkNeighbour, DpdkSettings, HardwareAddress};
 pub(crate) use neighbours::Neighbourhood;
 pub(crate) use opened::Opened;
 pub use xdp_settings::{

@@ -36,7 +36,15 @@ impl Process {
     /// Starts one; `change` finishes its configuration. `network` is the third octet of its
     /// addresses.
     pub(crate) fn start(network: u8, change: impl FnOnce(&mut DataplaneConfig)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), network, change)
+    }
+
+    /// Starts one on what stands in a folder.
+    pub(crate) fn start_in(
+        folder: tempfile::TempDir,
+        network: u8,
+        change: impl FnOnce(&mut DataplaneConfig),
+    ) -> Self {
         let address = |host: u8| SocketAddr::from(([127, 9, network, host], 0));
         let peer = |host: u8| {
             let socket = UdpSocket::bind(address(host)).unwrap();
@@ -89,12 +97,17 @@ impl Process {
 
     /// Opens session `number` of subscriber 10.45.0.`number`; its TEID.
     pub(crate) fn establish(&self, number: u8) -> Teid {
+        self.establish_towards(number, self.basestation.local_addr().unwrap())
+    }
+
+    /// The same with another BaseStation.
+    pub(crate) fn establish_towards(&self, number: u8, peer: SocketAddr) -> Teid {
         let rules = SessionRules {
             session: SessionId::new([number; 16]),
             teid: None,
             ue: [10, 45, 0, number].into(),
             path: DownlinkPath {
-                peer: self.basestation.local_addr().unwrap(),
+                peer,
                 downlink_teid: Teid::new(u32::from(number)),
             },
             basestation: None,

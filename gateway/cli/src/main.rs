@@ -92,10 +92,7 @@ fn main() -> ExitCode {
         Command::Sim(sim) => process::sim(&sim),
         Command::Session(command) => session::run(&command),
         Command::Top(options) => top::run(&options),
-        Command::Doctor(options) => {
-            doctor::run(&options);
-            Ok(())
-        }
+        Command::Doctor(options) => doctor::run(&options),
         Command::Chain(command) => chain::run(&command),
         Command::Content(command) => content::run(&command),
         Command::Tx(command) => tx::run(&command),

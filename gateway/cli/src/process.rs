@@ -42,7 +42,8 @@ pub(crate) struct ConfigOption {
 pub(crate) struct DataplaneOptions {
     #[command(flatten)]
     config: ConfigOption,
-    /// What carries N3, in place of the configuration's `backend`: auto, udp, uring.
+    /// What carries N3, in place of the configuration's `backend`: auto, udp, uring, xdp,
+    /// dpdk, packet (a tap that forwards nothing).
     #[arg(long, value_name = "BACKEND")]
     dataplane: Option<qlink_dataplane::N3Backend>,
 }

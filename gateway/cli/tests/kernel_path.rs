@@ -15,7 +15,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use qlink_io::seqpacket::SeqConn;
 use qlink_meter::ArenaReader;
+use qlink_pfcp::{
+    Answer, ContentBinding, DownlinkPath, Payer, Request, SessionRules, SessionUsage, Sponsor,
+    decode_answer, encode_request,
+};
+use qlink_types::codec::Text;
+use qlink_types::ids::{ContentId, PackageId, SessionId, Teid, ViewerKey};
+use qlink_types::package::RepeatPolicy;
+use qlink_types::units::{Bytes, PackageEpoch};
 use serde_json::Value;
 
 /// Size of the film, in bytes: some thousand segments, and no multiple of anything.
@@ -28,19 +37,29 @@ const FILM_UNITS: u64 = 1_000_000;
 const ORIGIN: &str = "198.18.0.1";
 
 /// What a lab and its tests call.
-const PROGRAMS: [&str; 8] = [
-    "ip", "nft", "nginx", "curl", "jq", "python3", "tshark", "dumpcap",
+const PROGRAMS: [&str; 9] = [
+    "ip", "nft", "nginx", "curl", "jq", "python3", "tshark", "dumpcap", "ethtool",
 ];
 
 /// A lab of its own, gone when dropped.
 struct Lab {
     name: String,
     dir: PathBuf,
+    /// What the script reads from its environment besides.
+    settings: Settings,
 }
+
+/// Names and values of environment variables.
+type Settings = &'static [(&'static str, &'static str)];
 
 impl Lab {
     /// A lab that is up; `None`, with the reason printed, where none can be.
     fn up() -> Option<Self> {
+        Self::up_with(&[])
+    }
+
+    /// A lab that is up with these settings.
+    fn up_with(settings: Settings) -> Option<Self> {
         if let Some(why) = missing() {
             println!("skipped: {why}");
             return None;
@@ -49,7 +68,11 @@ impl Lab {
         let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
         let name = format!("t{}x{thread}", std::process::id());
         let dir = std::env::temp_dir().join(format!("qlink-{name}"));
-        let lab = Self { name, dir };
+        let lab = Self {
+            name,
+            dir,
+            settings,
+        };
         lab.run(&["up"]);
         Some(lab)
     }
@@ -65,6 +88,7 @@ impl Lab {
             .env("QLINK_LAB", &self.name)
             .env("QLINK_LAB_DIR", &self.dir)
             .env("QLINK_LAB_BYTES", FILM.to_string())
+            .envs(self.settings.iter().copied())
             .stdin(Stdio::null());
         command
     }
@@ -225,6 +249,84 @@ struct Seen {
     acknowledged: u64,
 }
 
+/// A data plane that watches the lab's gateway and forwards nothing.
+struct Watcher {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Watcher {
+    /// Starts beside the gateway, on the interface of its N3.
+    fn start(lab: &Lab) -> Self {
+        let folder = lab.dir.join("tap");
+        std::fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let config = format!(
+            "n3 = '10.47.0.1:2152'\nbackend = 'packet'\ncontrol_socket = '{}'\narena = '{}'\n\
+             journal = '{}'\n[packet]\ninterface = 'n3'\nframes = 'both'\n",
+            path("control"),
+            path("arena"),
+            path("journal")
+        );
+        std::fs::write(path("tap.toml"), config).unwrap();
+        let place = format!("qlink-{}-gw", lab.name);
+        let child = Command::new("ip")
+            .args(["netns", "exec", &place, env!("CARGO_BIN_EXE_qlink")])
+            .args(["dataplane", "--config", &path("tap.toml")])
+            .stdout(std::fs::File::create(path("out")).unwrap())
+            .stderr(std::fs::File::create(path("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let watcher = Self { child, folder };
+        let started = Instant::now();
+        while !std::fs::read_to_string(path("out"))
+            .unwrap()
+            .contains("ready")
+        {
+            let log = std::fs::read_to_string(path("log")).unwrap();
+            assert!(started.elapsed() < Duration::from_secs(10), "{log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        watcher
+    }
+
+    /// Waits until the subscriber's session has what `wanted` looks for.
+    fn usage(&self, ue: &str, wanted: impl Fn(&SessionUsage) -> bool) {
+        let reader = ArenaReader::open(self.folder.join("arena")).unwrap();
+        let started = Instant::now();
+        loop {
+            let sessions = reader.sessions();
+            let own = sessions
+                .iter()
+                .find(|session| session.identity.ue.to_string() == ue);
+            if own.is_some_and(|session| wanted(&session.usage)) {
+                return;
+            }
+            let late = started.elapsed() > Duration::from_secs(10);
+            assert!(!late, "{own:?} {:?}", reader.drops());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks over the control socket, as a gateway does.
+    fn ask(&self, request: &Request) -> Answer {
+        let control = SeqConn::connect(self.folder.join("control")).unwrap();
+        control.send(&encode_request(1, request).unwrap()).unwrap();
+        let mut buffer = vec![0; 65_536];
+        let patience = Some(Duration::from_secs(10));
+        let length = control.recv(&mut buffer, patience).unwrap().unwrap();
+        decode_answer(&buffer[..length]).unwrap().1
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let pid = self.child.id().to_string();
+        let ended = Command::new("kill").args(["-TERM", &pid]).status();
+        println!("{ended:?} {:?}", self.child.wait());
+    }
+}
+
 /// A session's bytes by class.
 struct Classes(Value);
 
@@ -322,7 +424,42 @@ for _ in range(3):
 
 #[test]
 fn a_film_fetched_with_curl_from_nginx_bills_exactly_its_size() {
-    let Some(lab) = Lab::up() else { return };
+    bills_exactly(&[]);
+}
+
+#[test]
+fn a_film_bills_exactly_its_size_through_io_uring() {
+    bills_exactly(&[("QLINK_LAB_BACKEND", "uring"), ("QLINK_LAB_WORKERS", "2")]);
+}
+
+#[test]
+fn a_film_bills_exactly_its_size_through_xdp_in_the_driver_on_both_sides() {
+    bills_exactly(&[
+        ("QLINK_LAB_BACKEND", "xdp"),
+        ("QLINK_LAB_N6", "xdp"),
+        ("QLINK_LAB_MODE", "native"),
+    ]);
+}
+
+#[test]
+fn a_film_bills_exactly_its_size_through_xdp_in_the_kernels_core() {
+    bills_exactly(&[("QLINK_LAB_BACKEND", "xdp"), ("QLINK_LAB_MODE", "generic")]);
+}
+
+#[test]
+fn a_film_bills_exactly_its_size_through_two_queues_of_each_side() {
+    bills_exactly(&[
+        ("QLINK_LAB_BACKEND", "xdp"),
+        ("QLINK_LAB_N6", "xdp"),
+        ("QLINK_LAB_WORKERS", "2"),
+    ]);
+}
+
+/// A film from its origin to a viewer, compared at every place that counts it.
+fn bills_exactly(settings: Settings) {
+    let Some(lab) = Lab::up_with(settings) else {
+        return;
+    };
     let ue = lab.open("one");
     let file = lab.dir.join("ue/film");
 
@@ -346,6 +483,126 @@ fn a_film_fetched_with_curl_from_nginx_bills_exactly_its_size() {
         );
         assert_eq!(network, forwarded, "{direction}: gateway and BaseStation");
     }
+    let taken = std::fs::read_to_string(lab.dir.join("logs/dataplane.log")).unwrap();
+    for (name, value) in settings {
+        let word = format!("backend=\"{value}\"");
+        assert!(
+            *name != "QLINK_LAB_BACKEND" || taken.contains(&word),
+            "{taken}"
+        );
+    }
+}
+
+#[test]
+fn a_killed_data_plane_leaves_no_program_and_goes_on_where_it_was() {
+    let Some(lab) = Lab::up_with(&[("QLINK_LAB_BACKEND", "xdp"), ("QLINK_LAB_N6", "xdp")]) else {
+        return;
+    };
+    let has_program = |interface: &str| {
+        let link = lab.inside("gw", &["ip", "-d", "link", "show", interface]);
+        link.contains("prog/xdp")
+    };
+    let ue = lab.open("one");
+    let half = [
+        "-r",
+        "0-1499999",
+        "-o",
+        "/dev/null",
+        "http://198.18.0.1/film",
+    ];
+    lab.curl(&ue, &half);
+    assert!(has_program("n3") && has_program("n6"));
+    let pid = std::fs::read_to_string(lab.dir.join("pids/dataplane")).unwrap();
+
+    let killed = Command::new("kill").args(["-KILL", pid.trim()]).status();
+
+    assert!(killed.unwrap().success());
+    let started = Instant::now();
+    while has_program("n3") || has_program("n6") {
+        assert!(started.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    lab.run(&["kill", "dataplane"]);
+    assert!(has_program("n3") && has_program("n6"));
+    let rest = [
+        "-r",
+        "1500000-",
+        "-o",
+        "/dev/null",
+        "http://198.18.0.1/film",
+    ];
+    lab.curl(&ue, &rest);
+    let classes = lab.settled("one");
+    assert_eq!(classes.of("verified_unique"), FILM);
+    assert_eq!(lab.close("one", FILM), FILM_UNITS);
+}
+
+#[test]
+fn a_tap_learns_the_session_and_meters_what_the_gateway_meters() {
+    let Some(lab) = Lab::up() else { return };
+    let watcher = Watcher::start(&lab);
+    let ue = lab.open("one");
+
+    lab.curl(&ue, &["-o", "/dev/null", "http://198.18.0.1/film"]);
+
+    lab.settled("one");
+    lab.close("one", FILM);
+    let session = lab.json(&["session", "one"]);
+    let of = |key: &str| number(&session[key]);
+    watcher.usage(&ue, |usage| {
+        usage.uplink.network_bytes.get() == of("uplink_network_bytes")
+            && usage.downlink.network_bytes.get() == of("downlink_network_bytes")
+    });
+}
+
+#[test]
+fn a_tap_that_is_told_the_content_verifies_every_byte_of_it() {
+    let Some(lab) = Lab::up() else { return };
+    let watcher = Watcher::start(&lab);
+    let ue = lab.open("one");
+    let opened = std::fs::read_to_string(lab.dir.join("sessions/one")).unwrap();
+    let opened: Value = serde_json::from_str(&opened).unwrap();
+    let film = lab.dir.join("www/film");
+    let content = ContentId::new(*blake3::hash(&std::fs::read(&film).unwrap()).as_bytes());
+    let binding = ContentBinding {
+        content,
+        size: Bytes::new(FILM),
+        path: Text::try_from(film.to_str().unwrap()).unwrap(),
+    };
+    let bound = watcher.ask(&Request::BindContent { binding });
+    assert!(matches!(bound, Answer::Bound { .. }), "{bound:?}");
+    let established = watcher.ask(&Request::Establish {
+        rules: SessionRules {
+            session: SessionId::new([7; 16]),
+            teid: Some(Teid::new(u32::try_from(number(&opened["teid"])).unwrap())),
+            ue: ue.parse().unwrap(),
+            path: DownlinkPath {
+                peer: "10.47.0.2:2152".parse().unwrap(),
+                downlink_teid: Teid::new(1),
+            },
+            basestation: None,
+            sponsor: Some(Sponsor {
+                package: PackageId::new([2; 16]),
+                package_epoch: PackageEpoch::ZERO,
+                viewer: ViewerKey::ZERO,
+                contents: vec![content].try_into().unwrap(),
+                origins: Vec::new().try_into().unwrap(),
+                limit: Bytes::new(FILM),
+                repeat: RepeatPolicy::Free,
+            }),
+            payer: Payer::Operator,
+        },
+    });
+    assert!(
+        matches!(established, Answer::Established { .. }),
+        "{established:?}"
+    );
+
+    lab.curl(&ue, &["-o", "/dev/null", "http://198.18.0.1/film"]);
+
+    watcher.usage(&ue, |usage| {
+        usage.classes.verified_unique.get() == FILM && usage.classes.pending.get() == 0
+    });
 }
 
 #[test]

@@ -308,7 +308,33 @@ fn doctor_names_every_back_end_with_a_fix_for_each_that_does_not_work() {
     assert_eq!(names, all);
     assert_eq!(row(&doctor["backends"], "backend", "udp")["usable"], true);
     let table = run(&["doctor"]).stdout;
-    assert_eq!(String::from_utf8_lossy(&table).lines().count(), 9);
+    assert_eq!(String::from_utf8_lossy(&table).lines().count(), 10);
+}
+
+#[test]
+fn doctor_says_what_auto_takes_and_why_nothing_faster() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dataplane.toml");
+    let text = "n3 = '127.0.0.1:2152'\ncontrol_socket = 'c'\narena = 'a'\njournal = 'j'\n\
+        n6_local = '127.0.0.1:0'\nn6_peer = '127.0.0.1:9'\n[xdp]\ninterface = 'nosuch0'\n";
+    std::fs::write(&file, text).unwrap();
+
+    let doctor = json(&["doctor", "--config", file.to_str().unwrap()], "doctor");
+
+    assert_eq!(doctor["auto"]["backend"], "udp");
+    let passed = &doctor["auto"]["passed_over"];
+    assert!(
+        row(passed, "backend", "dpdk")["why"]
+            .as_str()
+            .unwrap()
+            .contains("no table")
+    );
+    assert!(
+        row(passed, "backend", "xdp")["why"]
+            .as_str()
+            .unwrap()
+            .contains("nosuch0")
+    );
 }
 
 #[test]

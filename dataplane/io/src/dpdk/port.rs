@@ -16,7 +16,9 @@ use super::transmit::{SendStats, Transmit};
 use crate::burst::BURST_MAX;
 use crate::frame::{Envelope, Framer};
 use crate::neighbour::NeighbourReader;
-use crate::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSink, PacketSource, clock};
+use crate::{
+    Burst, Descriptor, IoError, Losses, Outgoing, PacketPort, PacketSink, PacketSource, clock,
+};
 
 /// Fewest and most packets of a pool.
 const PACKETS: RangeInclusive<u32> = 512..=1 << 20;
@@ -336,6 +338,15 @@ impl PacketPort for DpdkPort {
     #[inline]
     fn send(&self, items: &[Outgoing<'_>]) -> Result<usize, IoError> {
         self.send(items)
+    }
+
+    fn losses(&mut self) -> Losses {
+        let stats = self.stats().unwrap_or_default();
+        let full = stats.missed.saturating_add(stats.no_packet);
+        Losses {
+            full: full.saturating_add(stats.in_pieces),
+            ..Losses::default()
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::port::XdpPort;
 use crate::udp::UdpPort;
-use crate::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSource};
+use crate::{Burst, Descriptor, IoError, Losses, Outgoing, PacketPort, PacketSource};
 
 /// Bursts of the XDP port between two looks at the socket beside it while packets keep coming
 /// (chosen: one system call for 2048 packets, and fragments wait less than a millisecond).
@@ -94,6 +94,10 @@ impl PacketPort for XdpEndpoint {
 
     fn second_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.beside.as_fd())
+    }
+
+    fn losses(&mut self) -> Losses {
+        self.xdp.losses()
     }
 }
 

@@ -20,7 +20,9 @@ use crate::burst::BURST_MAX;
 use crate::frame::{Envelope, Framer};
 use crate::neighbour::NeighbourReader;
 use crate::wait::{Ready, wait};
-use crate::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSink, PacketSource, clock};
+use crate::{
+    Burst, Descriptor, IoError, Losses, Outgoing, PacketPort, PacketSink, PacketSource, clock,
+};
 
 /// Fewest and most frames of one port.
 pub const FRAMES_RANGE: std::ops::RangeInclusive<u32> = 256..=65_536;
@@ -465,6 +467,16 @@ impl PacketPort for XdpPort {
     #[inline]
     fn send(&self, items: &[Outgoing<'_>]) -> Result<usize, IoError> {
         self.send(items)
+    }
+
+    fn losses(&mut self) -> Losses {
+        let stats = self.stats().unwrap_or_default();
+        Losses {
+            full: stats
+                .receive_dropped
+                .saturating_add(stats.receive_ring_full),
+            ..Losses::default()
+        }
     }
 }
 

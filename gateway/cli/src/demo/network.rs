@@ -391,6 +391,8 @@ impl Network {
             ipfix: None,
             backend: qlink_dataplane::N3Backend::default(),
             xdp: None,
+            dpdk: None,
+            packet: None,
         })
     }
 
