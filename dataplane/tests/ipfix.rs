@@ -230,7 +230,8 @@ fn tshark_reads_who_was_given_which_ports_of_a_public_address() {
     process.uplink(1, teid, 10);
 
     // Blocks that are held are told again and again, because datagrams get lost.
-    let tshark = tshark(&process, &messages(&collector));
+    let exported = messages(&collector);
+    let tshark = tshark(&process, &exported);
 
     assert_eq!(tshark(&["-Y", "_ws.malformed"]), "");
     let fields = [
