@@ -1,6 +1,6 @@
 //! Configuration of a data plane process.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 use qlink_io::tun::TunConfig;
@@ -22,6 +22,10 @@ use crate::tap::PacketSettings;
 pub struct DataplaneConfig {
     /// Our GTP-U endpoint, for example `127.0.0.1:2152`; port 0 chooses one.
     pub n3: SocketAddr,
+    /// A second GTP-U endpoint, where `n3` is of IPv4 and BaseStations of IPv6 are to be served too,
+    /// for example `[2001:db8::1]:2152`; `udp`, `uring` and `xdp` have it. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n3_v6: Option<SocketAddrV6>,
     /// Our endpoint towards origins where these are another process of ours that takes raw IP over
     /// UDP, for example `127.0.0.1:5000`; port 0 chooses one. With `n6_peer`, or else `n6_tun`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -283,6 +287,22 @@ impl DataplaneConfig {
             .or_else(|| routers.next().map(|router| SocketAddr::new(router, 0)))
     }
 
+    /// Whether the second endpoint can be one beside the first.
+    fn validate_n3_v6(&self) -> Result<(), ConfigError> {
+        let Some(second) = self.n3_v6 else {
+            return Ok(());
+        };
+        let with_one = matches!(self.backend, N3Backend::Dpdk | N3Backend::Packet);
+        if with_one || self.n3.is_ipv6() || second.ip().is_unspecified() {
+            return Err(ConfigError::Key {
+                key: "n3_v6",
+                value: second.to_string(),
+                allowed: "one address of IPv6 beside an n3 of IPv4, carried by udp, uring or xdp",
+            });
+        }
+        Ok(())
+    }
+
     /// Whether the tables of back ends are usable, and the one that is named is there.
     fn validate_backend(&self) -> Result<(), ConfigError> {
         if let Some(xdp) = &self.xdp {
@@ -397,6 +417,7 @@ impl DataplaneConfig {
             ipfix.validate()?;
         }
         self.validate_backend()?;
+        self.validate_n3_v6()?;
         Ok(PlaneLimits {
             sessions: self.max_sessions.div_ceil(workers),
             flows: self.max_flows.div_ceil(workers),

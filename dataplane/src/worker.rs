@@ -208,14 +208,12 @@ impl<A: PacketPort, B: PacketPort> Worker<A, B> {
 
     fn sleep(&self) -> Result<(), DataplaneError> {
         let sleeper = self.seat.sleeper.as_fd();
-        // Where a port has one descriptor, the place of its second is the sleeper's again.
-        self.seat.sleep(&[
-            self.n3.as_fd(),
-            self.n3.second_fd().unwrap_or(sleeper),
-            self.n6.as_fd(),
-            self.n6.second_fd().unwrap_or(sleeper),
-            sleeper,
-        ])
+        // Where a port has one descriptor, the places of further ones are the sleeper's again.
+        let [n3, n3_other] = self.n3.more_fds().map(|fd| fd.unwrap_or(sleeper));
+        let [n6, n6_other] = self.n6.more_fds().map(|fd| fd.unwrap_or(sleeper));
+        let ports = (self.n3.as_fd(), self.n6.as_fd());
+        self.seat
+            .sleep(&[ports.0, n3, n3_other, ports.1, n6, n6_other, sleeper])
     }
 }
 

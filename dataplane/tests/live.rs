@@ -83,6 +83,7 @@ impl Network {
             backend: N3Backend::default(),
             xdp: None,
             dpdk: None,
+            n3_v6: None,
             packet: None,
         };
         Self {
@@ -229,6 +230,42 @@ fn eventually(arena: &Path, session: SessionId, done: impl Fn(&SessionUsage) -> 
 #[test]
 fn a_session_is_established_carries_packets_both_ways_and_is_deleted() {
     carries_a_session(&Network::new());
+}
+
+#[test]
+fn a_basestation_of_ipv6_is_served_beside_those_of_ipv4() {
+    let mut network = Network::new();
+    let reserved = UdpSocket::bind("[::1]:0").unwrap();
+    let second = reserved.local_addr().unwrap();
+    drop(reserved);
+    let SocketAddr::V6(v6) = second else {
+        unreachable!("bound to IPv6")
+    };
+    network.config.n3_v6 = Some(v6);
+    let mut running = network.start();
+    let station = UdpSocket::bind("[::1]:0").unwrap();
+    station.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut rules = network.rules(2);
+    rules.ue = [10, 45, 0, 9].into();
+    rules.path.peer = station.local_addr().unwrap();
+    let teid = running.establish(rules);
+
+    let up = datagram("10.45.0.9:40000", SERVER, 100);
+    let mut message = gpdu_header(teid.get(), 128).to_vec();
+    message.extend(&up);
+    station.send_to(&message, second).unwrap();
+    assert_eq!(receive(&network.origin), up);
+    let down = datagram(SERVER, "10.45.0.9:40000", 200);
+    network.origin.send_to(&down, running.info.n6).unwrap();
+    let mut buffer = [0; 2048];
+    let (length, from) = station.recv_from(&mut buffer).unwrap();
+
+    assert_eq!(from, second);
+    assert_eq!(parse_gtpu(&buffer[..length]).unwrap().payload, down);
+    let of_v4 = running.establish(network.rules(1));
+    network.uplink(&running, of_v4, 100);
+    network.downlink(&running, 100);
+    running.stop();
 }
 
 #[test]

@@ -195,7 +195,7 @@ pub trait PacketSink {
     fn send_burst(&mut self, items: &[Outgoing<'_>]) -> Result<usize, IoError>;
 }
 
-/// A live back end with a descriptor to wait on, or two, which sends through a shared borrow: a received
+/// A live back end with a descriptor to wait on, or several, which sends through a shared borrow: a received
 /// frame can go out through the port whose memory it lies in.
 pub trait PacketPort: PacketSource + AsFd {
     /// [`PacketSink::send_burst`] through a shared borrow.
@@ -205,9 +205,9 @@ pub trait PacketPort: PacketSource + AsFd {
     /// As [`PacketSink::send_burst`].
     fn send(&self, items: &[Outgoing<'_>]) -> Result<usize, IoError>;
 
-    /// A second descriptor to wait on, for a port that is made of two.
-    fn second_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    /// Further descriptors to wait on, for a port that is made of several.
+    fn more_fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None; 2]
     }
 
     /// What the port, or the system in front of it, has dropped since it was opened. May ask the
@@ -231,6 +231,17 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// What both have lost together.
+    #[must_use]
+    pub const fn and(&self, other: &Self) -> Self {
+        Self {
+            full: self.full.saturating_add(other.full),
+            foreign: self.foreign.saturating_add(other.foreign),
+            fragments: self.fragments.saturating_add(other.fragments),
+            expired: self.expired.saturating_add(other.expired),
+        }
+    }
+
     /// What has been lost since `before`.
     #[must_use]
     pub const fn since(&self, before: &Self) -> Self {

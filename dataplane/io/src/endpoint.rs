@@ -194,21 +194,18 @@ impl<P: PacketPort> PacketPort for RawEndpoint<P> {
         self.port.send(items)
     }
 
-    fn second_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.port.second_fd()
+    fn more_fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.port.more_fds()
     }
 
     fn losses(&mut self) -> Losses {
-        let of_port = self.port.losses();
         self.fragments.expire(crate::clock::now_ns());
-        Losses {
-            full: of_port.full,
-            foreign: of_port.foreign.saturating_add(self.foreign),
-            fragments: of_port.fragments.saturating_add(self.refused),
-            expired: of_port
-                .expired
-                .saturating_add(self.fragments.stats().fragments_expired),
-        }
+        self.port.losses().and(&Losses {
+            full: 0,
+            foreign: self.foreign,
+            fragments: self.refused,
+            expired: self.fragments.stats().fragments_expired,
+        })
     }
 }
 

@@ -42,6 +42,7 @@ pub mod clock;
 pub mod dpdk;
 mod endpoint;
 mod error;
+mod families;
 pub mod filemap;
 pub mod frame;
 pub mod handover;
@@ -69,3 +70,4 @@ pub use burst::{
 };
 pub use endpoint::RawEndpoint;
 pub use error::IoError;
+pub use families::Families;

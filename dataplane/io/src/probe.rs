@@ -86,6 +86,7 @@ impl Availability {
     }
 
     /// A back end that this program was built without.
+    #[cfg(not(all(feature = "uring", feature = "dpdk")))]
     const fn not_built(fix: &'static str) -> Self {
         Self::Unusable(Obstacle {
             reason: "not built in",

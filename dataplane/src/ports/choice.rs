@@ -162,6 +162,9 @@ fn dpdk_obstacle(config: &DataplaneConfig) -> Option<String> {
     if config.workers > 1 {
         return Some(format!("it serves one worker, not {}", config.workers));
     }
+    if config.n3_v6.is_some() {
+        return Some("it serves one endpoint, and n3_v6 is a second".to_owned());
+    }
     if settings.cards.is_empty() {
         return None;
     }

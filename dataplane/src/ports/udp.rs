@@ -1,9 +1,9 @@
 //! N3 and N6 through UDP sockets, by system calls or by io_uring.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use qlink_io::IoError;
 use qlink_io::udp::{Port, Steering, UdpOptions, UdpPort};
+use qlink_io::{Families, IoError};
 use qlink_wire::LinkType;
 
 use super::Opened;
@@ -18,14 +18,26 @@ type Bind<T> =
 pub(crate) fn open_n3<T>(
     config: &DataplaneConfig,
     bind: Bind<T>,
-) -> Result<Opened<Port<T>>, IoError> {
-    let group = (config.workers, Steering::Teid);
-    let ports = bind(config.n3, LinkType::RawIp, group, options(config))?;
-    let address = ports.first().map_or(config.n3, Port::local_addr);
+) -> Result<Opened<Families<Port<T>>>, IoError> {
+    let open = |address| {
+        let group = (config.workers, Steering::Teid);
+        bind(address, LinkType::RawIp, group, options(config))
+    };
+    let first = open(config.n3)?;
+    let address = first.first().map_or(config.n3, Port::local_addr);
+    let mut second: Vec<Option<Port<T>>> = match config.n3_v6 {
+        Some(address) => open(address.into())?.into_iter().map(Some).collect(),
+        None => Vec::new(),
+    };
+    second.resize_with(first.len(), || None);
+    let families = first.into_iter().zip(second);
+    let other = config.n3_v6.map(|other| IpAddr::V6(*other.ip()));
     Ok(Opened {
-        ports,
+        ports: families
+            .map(|(first, second)| Families::new(first, address, second))
+            .collect(),
         address,
-        own: vec![address.ip()],
+        own: [address.ip()].into_iter().chain(other).collect(),
         neighbourhoods: Vec::new(),
     })
 }

@@ -25,7 +25,7 @@ pub(crate) fn open_n3(
 ) -> Result<Opened<XdpEndpoint>, DataplaneError> {
     let beside = udp::open_n3(config, UdpPort::bind_group)?;
     let rule = SteeringRule::N3 {
-        endpoints: vec![config.n3.ip()],
+        endpoints: beside.own.clone(),
     };
     let envelope = Envelope::Udp {
         local: beside.address,

@@ -277,13 +277,11 @@ impl Watcher {
             .stderr(std::fs::File::create(path("log")).unwrap())
             .spawn()
             .unwrap();
+        let (out, log) = (path("out"), path("log"));
         let watcher = Self { child, folder };
         let started = Instant::now();
-        while !std::fs::read_to_string(path("out"))
-            .unwrap()
-            .contains("ready")
-        {
-            let log = std::fs::read_to_string(path("log")).unwrap();
+        while !std::fs::read_to_string(&out).unwrap().contains("ready") {
+            let log = std::fs::read_to_string(&log).unwrap();
             assert!(started.elapsed() < Duration::from_secs(10), "{log}");
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -5,22 +5,22 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::port::XdpPort;
 use crate::udp::UdpPort;
-use crate::{Burst, Descriptor, IoError, Losses, Outgoing, PacketPort, PacketSource};
+use crate::{Burst, Descriptor, Families, IoError, Losses, Outgoing, PacketPort, PacketSource};
 
 /// Bursts of the XDP port between two looks at the socket beside it while packets keep coming
 /// (chosen: one system call for 2048 packets, and fragments wait less than a millisecond).
 const LOOK_EVERY: u8 = 64;
 
-/// An [`XdpPort`] and a [`UdpPort`] on the same address.
+/// An [`XdpPort`] and [`UdpPort`]s on the same addresses.
 ///
 /// The socket takes what the steering program leaves to the kernel: packets that came in
 /// fragments, and those of queues that no port serves. It sends what a frame cannot carry: packets
-/// above the link's MTU, which the kernel cuts, and those whose next hop is not known yet, which
-/// the kernel resolves meanwhile.
+/// above the link's MTU, which the kernel cuts, those whose next hop is not known yet, which the
+/// kernel resolves meanwhile, and those of the other address family than the port's endpoint.
 #[derive(Debug)]
 pub struct XdpEndpoint {
     xdp: XdpPort,
-    beside: UdpPort,
+    beside: Families<UdpPort>,
     /// Whose burst the current one is.
     current: Current,
     /// Bursts of the XDP port until the socket is looked at.
@@ -36,7 +36,7 @@ enum Current {
 impl XdpEndpoint {
     /// Joins both; they should have the same address.
     #[must_use]
-    pub const fn new(xdp: XdpPort, beside: UdpPort) -> Self {
+    pub const fn new(xdp: XdpPort, beside: Families<UdpPort>) -> Self {
         Self {
             xdp,
             beside,
@@ -92,8 +92,9 @@ impl PacketPort for XdpEndpoint {
         }
     }
 
-    fn second_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.beside.as_fd())
+    fn more_fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        let [other_family, _] = self.beside.more_fds();
+        [Some(self.beside.as_fd()), other_family]
     }
 
     fn losses(&mut self) -> Losses {
@@ -107,10 +108,11 @@ impl AsFd for XdpEndpoint {
     }
 }
 
-/// Whether the kernel can do what a frame cannot: cut the packet, or find the next hop.
+/// Whether the kernel can do what a frame cannot: cut the packet, find the next hop, or send in the
+/// other address family.
 fn kernel_may_send(refusal: &io::Error) -> bool {
     matches!(
         refusal.raw_os_error(),
-        Some(libc::EMSGSIZE | libc::EHOSTUNREACH)
+        Some(libc::EMSGSIZE | libc::EHOSTUNREACH | libc::EAFNOSUPPORT)
     )
 }

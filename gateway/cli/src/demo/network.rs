@@ -392,6 +392,7 @@ impl Network {
             backend: qlink_dataplane::N3Backend::default(),
             xdp: None,
             dpdk: None,
+            n3_v6: None,
             packet: None,
         })
     }
