@@ -56,6 +56,8 @@ POOL=10.45.0.0/16 TUN_ADDRESS=10.45.0.1/16 FIRST_UE=10.45.0.2
 ACCESS=10.46.0.1
 GW_N3=10.47.0.1 BS_N3=10.47.0.2
 ORIGIN=198.18.0.1 GW_N6=198.18.0.2
+# The origin's machine as a router, to which subscribers may not send.
+ROUTER=198.18.0.254
 API=http://$GW_N3:8080 NODE=http://127.0.0.1:7001
 # The number of the BaseStation's routing table for subscribers, and of UDP port GTP-U.
 TABLE=2152
@@ -116,6 +118,7 @@ make_network() {
     address gw $GW_N3/24 n3
     address gw $GW_N6/24 n6
     address origin $ORIGIN/24 eth0
+    address origin $ROUTER/24 eth0
     ip -n "$(netns origin)" route add $POOL via $GW_N6
     route_subscribers
     kernel_setting gw ipv4/ip_forward 1
@@ -239,7 +242,7 @@ dataplane_tables() {
     fi
     case "$N6" in
     tun) printf '[n6_tun]\nname = "qlink-n6"\nmtu = 1400\naddress = "%s"\n' $TUN_ADDRESS ;;
-    xdp) printf '[xdp.n6]\ninterface = "n6"\nnext_hop = "%s"\nsubscribers = ["%s"]\n' $ORIGIN $POOL ;;
+    xdp) printf '[xdp.n6]\ninterface = "n6"\nnext_hop = "%s"\nsubscribers = ["%s"]\n' $ROUTER $POOL ;;
     *) stop "QLINK_LAB_N6 must be tun or xdp" ;;
     esac
 }

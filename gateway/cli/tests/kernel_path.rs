@@ -483,7 +483,7 @@ fn bills_exactly(settings: Settings) {
     }
     let taken = std::fs::read_to_string(lab.dir.join("logs/dataplane.log")).unwrap();
     for (name, value) in settings {
-        let word = format!("backend=\"{value}\"");
+        let word = format!("\"backend\":\"{value}\"");
         assert!(
             *name != "QLINK_LAB_BACKEND" || taken.contains(&word),
             "{taken}"
