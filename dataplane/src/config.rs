@@ -187,9 +187,12 @@ pub enum ConfigError {
          there"
     )]
     N6,
-    /// N6 through DPDK, and N3 through another back end.
-    #[error("the table dpdk.n6 needs N3 through dpdk too")]
-    DpdkN6,
+    /// N6 through a back end that needs N3 through it too, which is not the case.
+    #[error("the table {back_end}.n6 needs N3 through {back_end} too, and N3 goes another way")]
+    N6Alone {
+        /// The back end.
+        back_end: &'static str,
+    },
     /// A tap with a way to origins.
     #[error(
         "a tap (backend packet) forwards nothing: leave out n6_tun, xdp.n6, dpdk.n6, \

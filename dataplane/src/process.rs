@@ -31,7 +31,7 @@ use crate::journal::JournalError;
 use crate::n4::{N4, N4Start, restore};
 #[cfg(feature = "dpdk")]
 use crate::ports::dpdk;
-use crate::ports::{Neighbourhood, Opened, choose, tun, udp, xdp};
+use crate::ports::{Neighbourhood, Opened, XdpSettings, choose, tun, udp, xdp};
 use crate::ruled::EventLine;
 use crate::serve::serve;
 use crate::shard::connect;
@@ -155,7 +155,7 @@ pub fn run(
     match (choice.backend, &config.xdp, &config.packet) {
         #[cfg(feature = "uring")]
         (BackEnd::Uring, ..) => process.with_n3(udp::open_n3(config, UringPort::bind_group)?),
-        (BackEnd::Xdp, Some(settings), _) => process.with_n3(xdp::open_n3(config, settings)?),
+        (BackEnd::Xdp, Some(settings), _) => process.with_xdp(settings),
         (BackEnd::Packet, _, Some(settings)) => process.watch(settings),
         #[cfg(feature = "dpdk")]
         (BackEnd::Dpdk, ..) => process.with_dpdk(),
@@ -178,9 +178,19 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
         match config.n6()? {
             N6::Udp { local, peer } => self.run(n3, udp::open_n6(config, (local, peer))?),
             N6::Tun(tun) => self.run(n3, tun::open_n6(config.workers, &tun)?),
-            N6::Xdp(settings, n6) => self.run(n3, xdp::open_n6(config, &settings, &n6)?),
-            N6::Dpdk(_) => Err(ConfigError::DpdkN6.into()),
+            N6::Xdp(..) => Err(ConfigError::N6Alone { back_end: "xdp" }.into()),
+            N6::Dpdk(_) => Err(ConfigError::N6Alone { back_end: "dpdk" }.into()),
             N6::Nowhere => Err(ConfigError::N6.into()),
+        }
+    }
+
+    /// N3 through AF_XDP, and perhaps N6.
+    fn with_xdp(self, settings: &XdpSettings) -> Result<(), DataplaneError> {
+        let config = self.config;
+        let n3 = xdp::open_n3(config, settings)?;
+        match config.n6()? {
+            N6::Xdp(settings, n6) => self.run(n3, xdp::open_n6(config, &settings, &n6)?),
+            _ => self.with_n3(n3),
         }
     }
 

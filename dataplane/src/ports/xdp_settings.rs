@@ -36,7 +36,8 @@ pub struct XdpSettings {
     /// Bytes of one frame: 2048 for an MTU up to 1774, 4096 up to 3822.
     #[serde(default)]
     pub frame_bytes: XdpFrameBytes,
-    /// N6 through AF_XDP as well; a table, in place of `n6_tun` and of `n6_local` and `n6_peer`.
+    /// N6 through AF_XDP as well; a table, in place of `n6_tun` and of `n6_local` and `n6_peer`. There
+    /// is no other way then: `auto` falls back to nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n6: Option<XdpN6>,
 }
