@@ -238,7 +238,12 @@ impl Others {
     }
 
     /// Hands a packet from the network to a worker.
-    pub(crate) fn to_worker(&mut self, shard: u8, descriptor: &Descriptor, frame: &[u8]) -> Handed {
+    pub(crate) fn hand_to_worker(
+        &mut self,
+        shard: u8,
+        descriptor: &Descriptor,
+        frame: &[u8],
+    ) -> Handed {
         self.hand(shard.into(), Side::N6, descriptor, frame)
     }
 

@@ -198,7 +198,7 @@ fn nfdump_reads_the_standard_elements_to_the_byte() {
 }
 
 /// tshark on a capture of `messages`.
-fn tshark(process: &Process, messages: &[Vec<u8>]) -> impl Fn(&[&str]) -> String {
+fn tshark(process: &Process, messages: &[Vec<u8>]) -> impl Fn(&[&str]) -> String + use<> {
     let capture = process.folder.path().join("ipfix.pcap");
     let file = BufWriter::new(File::create(&capture).unwrap());
     let mut writer = PcapWriter::new(file, LinkType::RawIp).unwrap();

@@ -203,7 +203,7 @@ impl Plane {
         if arrival == Arrival::Port && nat.share.workers > 1 {
             let owner = translator.owner_of(rewrite, now_ns).map_err(of_translate)?;
             if let Some(owner) = owner.filter(|owner| *owner != nat.share.worker) {
-                return match self.others.to_worker(owner, descriptor, frame) {
+                return match self.others.hand_to_worker(owner, descriptor, frame) {
                     Handed::Over => Ok(Came::HandedOver),
                     Handed::Refused => Err(DropReason::HandoverFull),
                     Handed::Nobody => Err(DropReason::NatNoMapping),

@@ -35,7 +35,7 @@
 //! | conflict of GTP-U tunnels | `sessions::a_tunnel_that_an_smf_chose_is_given_to_one_session` |
 //! | *MTU:* datagrams of 8,000 and 10,000 bytes | `sizes::datagrams_of_8000_and_10000_bytes_..`, `a_subscriber_learns_the_mtu_of_the_path` |
 //! | *GTP proxy* | `mobility::a_user_plane_between_two_tunnels_..`; extension headers end at each of our tunnels' ends |
-//! | *NAT* of proxied traffic and not | of `qlink-forward` (`forward/tests`), against a kernel there |
+//! | *NAT* of proxied traffic and not | `forwarding::http_and_datagrams_through_nat44_..`, `an_ipv6_subscriber_fetches_.._through_nat64` |
 //! | *routing policy* | does not apply: the kernel behind `n6` routes |
 //! | *IPFIX*, nine contexts | `tests/ipfix.rs`, with nfdump as the collector |
 //!
@@ -58,6 +58,7 @@
 
 mod actions;
 mod applications;
+mod forwarding;
 mod hostile;
 mod measured;
 mod mobility;

@@ -334,6 +334,26 @@ impl Lab {
         self.names.ip("origin", &format!("link set n6 mtu {bytes}"));
     }
 
+    /// Routes a translator's pool to the data plane, and keeps subscribers' own addresses from the
+    /// origin.
+    pub(crate) fn hide_subscribers(&self, pool: &str) {
+        self.names.ip("gw", &format!("route add {pool} dev n6"));
+        let rules = "add table inet hidden; \
+            add chain inet hidden in { type filter hook input priority 0; }; \
+            add rule inet hidden in ip saddr 10.60.0.0/16 drop";
+        let mut command = self.names.inside("origin", &["nft", rules]);
+        assert!(command.status().unwrap().success());
+    }
+
+    /// Lets both kernels send datagrams without "don't fragment".
+    pub(crate) fn let_subscribers_fragment(&self) {
+        for place in ["ue", "origin"] {
+            let set = "echo 1 >/proc/sys/net/ipv4/ip_no_pmtu_disc";
+            let mut command = self.names.inside(place, &["sh", "-c", set]);
+            assert!(command.status().unwrap().success());
+        }
+    }
+
     /// Loses each so manieth of a hundred packets on N3, at random, in both directions.
     pub(crate) fn lose(&self, percent: u8) {
         self.names.lose(percent);
