@@ -1,6 +1,10 @@
 //! What forwarding rules say: forward, drop, keep until the subscriber is there again.
 
-use qlink_pfcp::model::{ApplyAction, FarChanges, Redirect, UrrId};
+use std::time::Instant;
+
+use qlink_pfcp::model::{
+    ApplyAction, BitRate, FarChanges, Gate, QerChanges, QerId, Redirect, SessionChange, UrrId,
+};
 use qlink_pfcp::sim::SessionPlan;
 use qlink_pfcp::wire::{CauseCode, UpFeatures};
 
@@ -101,6 +105,60 @@ fn a_redirection_is_done_or_refused_as_the_association_promises() {
         let opened = lab.open(&one, one.rules());
         let before = lab.n6();
         assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
+        lab.end_exactly(opened.session, before);
+    });
+}
+
+#[test]
+fn a_gate_closes_one_direction_and_opens_again() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        let opened = lab.open(&one, one.rules());
+        let before = lab.n6();
+        let gates = |uplink, downlink| SessionChange {
+            update_qers: vec![QerChanges {
+                id: QerId::new(1),
+                gates: Some((uplink, downlink)),
+                ..QerChanges::default()
+            }],
+            ..SessionChange::default()
+        };
+
+        lab.smf
+            .modify(opened.session, gates(Gate::Closed, Gate::Open));
+        lab.send((&one, ORIGIN_V4[0]), 5);
+        lab.until_dropped("gate_closed", 5);
+        assert_eq!(lab.n6().rx, before.rx);
+        lab.smf
+            .modify(opened.session, gates(Gate::Open, Gate::Open));
+        assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
+
+        lab.end_exactly(opened.session, before);
+    });
+}
+
+#[test]
+fn a_bit_rate_is_never_exceeded_and_what_it_lets_pass_is_measured() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        let mut plan = one.plan();
+        plan.mbr = Some(BitRate {
+            uplink_kbps: 8_000,
+            downlink_kbps: 8_000,
+        });
+        let opened = lab.open(&one, one.rules_of(&plan));
+        let before = lab.n6();
+        let own = one.like(ORIGIN_V4[0]).to_string();
+
+        let started = Instant::now();
+        lab.agent(&["push", &own, "198.18.0.1", "2000", "1000", "100"]);
+        let carried = lab.settled().rx - before.rx;
+        let elapsed = started.elapsed();
+
+        // 1,000 bytes each millisecond, 10 ms at once, and the packet that found room.
+        let most = u64::try_from(elapsed.as_millis()).unwrap() * 1000 + 10_000 + 2 * 1028;
+        assert!(carried <= most, "{carried} bytes in {elapsed:?}");
+        assert!(lab.drops("rate_exceeded") > 0);
         lab.end_exactly(opened.session, before);
     });
 }

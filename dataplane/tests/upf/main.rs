@@ -41,7 +41,8 @@
 //!
 //! Beyond it: quotas under load that does not wait, in both directions and with two workers, and a
 //! new grant (`quotas`); time thresholds and quotas; linked usage and start of traffic (`reporting`);
-//! drop and buffering (`actions`); handover, error indication (`mobility`); spoofing, foreign
+//! drop, buffering, gates and rates (`actions`); N3 over IPv6, addresses that the gateway chose
+//! (`measured`); handover, error indication (`mobility`); spoofing, foreign
 //! tunnels, own addresses, noise (`hostile`); release, restart of an SMF and of the gateway
 //! (`restarts`).
 //!

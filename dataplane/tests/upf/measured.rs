@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
-use qlink_pfcp::model::Qfi;
+use qlink_pfcp::model::{LocalFTeid, Qfi};
 
-use crate::rig::{Framing, Lab, ORIGIN_V4, ORIGIN_V6, Subscriber, scenario};
+use crate::rig::{
+    Framing, GATEWAY_V6, Lab, ORIGIN_V4, ORIGIN_V6, Subscriber, scenario, scenario_with, through,
+};
 
 /// Opens the usual session, runs `traffic` with the origin's address and compares.
 fn measured(lab: &mut Lab, traffic: impl FnOnce(&mut Lab, &Subscriber)) {
@@ -83,6 +85,65 @@ fn headers_of_the_radio_network_are_nobodys_usage() {
 
         assert_eq!(lab.n6().rx - before.rx, 60 * 328);
         assert_eq!(lab.radio.with_container(), 60);
+        lab.end_exactly(opened.session, before);
+    });
+}
+
+#[test]
+fn a_radio_network_of_ipv6_carries_both_versions() {
+    scenario_with(
+        |config| config.n3.set_ip(GATEWAY_V6.into()),
+        |lab| {
+            let one = Subscriber::new(9);
+            let mut rules = one.rules();
+            rules.create_pdrs[0].pdi.local_fteid = Some(LocalFTeid::Choose {
+                v4: false,
+                v6: true,
+                choose_id: None,
+            });
+            let down = rules.create_fars[1].forwarding.as_mut().unwrap();
+            down.outer = Some(through(2, one.downlink));
+            let opened = lab.smf.establish(rules);
+            assert_eq!(opened.uplink().v6, Some(GATEWAY_V6));
+            let mut bearer = one.bearer(&opened);
+            bearer.station = 2;
+            lab.attach_by(&one, bearer);
+            let before = lab.n6();
+
+            http(lab, &one, ORIGIN_V4[0]);
+            lab.fetch(&one, ORIGIN_V6[0], 100_000);
+            assert_eq!(lab.echo((&one, ORIGIN_V6[0]), 10, 100), 10);
+
+            lab.end_exactly(opened.session, before);
+        },
+    );
+}
+
+#[test]
+fn addresses_that_the_gateway_chose_carry_packets() {
+    scenario(|lab| {
+        let mut rules = Subscriber::new(9).rules();
+        for pdr in &mut rules.create_pdrs {
+            let ue = pdr.pdi.ue.as_mut().unwrap();
+            (ue.v4, ue.v6) = (None, None);
+            (ue.choose_v4, ue.choose_v6) = (true, true);
+        }
+        let opened = lab.smf.establish(rules);
+        let chosen = opened.created.iter().find_map(|pdr| pdr.ue).unwrap();
+        let (prefix, length) = chosen.v6.unwrap();
+        assert_eq!(length, 64);
+        let one = Subscriber {
+            v4: chosen.v4,
+            // The subscriber makes up the rest of his address himself.
+            v6: Some((prefix.to_bits() | 0x1234).into()),
+            ..Subscriber::new(9)
+        };
+        lab.attach(&one, &opened);
+        let before = lab.n6();
+
+        assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 20, 100), 20);
+        assert_eq!(lab.echo((&one, ORIGIN_V6[0]), 20, 100), 20);
+
         lab.end_exactly(opened.session, before);
     });
 }

@@ -1,13 +1,11 @@
 //! Subscribers that move, BaseStations that forget them, and user planes in a row.
 
-use qlink_pfcp::model::{
-    Interface, LocalFTeid, OuterHeaderCreation, OuterHeaderRemoval, SessionChange, UrrId,
-};
+use qlink_pfcp::model::{Interface, LocalFTeid, OuterHeaderRemoval, SessionChange, UrrId};
 use qlink_pfcp::sim::SessionPlan;
 use qlink_types::ids::Teid;
 
 use crate::rig::{
-    Heard, Mirror, ORIGIN_V4, ORIGIN_V6, STATIONS, Subscriber, downlink_far, scenario,
+    Heard, Mirror, ORIGIN_V4, ORIGIN_V6, STATIONS, Subscriber, downlink_far, scenario, through,
 };
 
 const URR: UrrId = UrrId::new(1);
@@ -74,7 +72,7 @@ fn an_error_indication_of_the_base_station_reaches_the_smf() {
         let Heard::Stray { station, teid } = stray else {
             unreachable!("that was waited for");
         };
-        let indication = qlink_wire::error_indication(teid, STATIONS[station].into());
+        let indication = qlink_wire::error_indication(teid, STATIONS[station]);
         lab.radio.send(station, indication.to_vec());
 
         let told = lab.smf.told(opened.session).error_indication;
@@ -106,11 +104,7 @@ fn between(one: &Subscriber, anchor: Teid) -> SessionChange {
     }
     let up = rules.create_fars[0].forwarding.as_mut().unwrap();
     up.destination = Interface::Core;
-    up.outer = Some(OuterHeaderCreation::Gtpu {
-        teid: anchor,
-        v4: Some(STATIONS[1]),
-        v6: None,
-    });
+    up.outer = Some(through(1, anchor));
     rules
 }
 

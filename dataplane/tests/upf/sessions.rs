@@ -156,7 +156,14 @@ struct Size {
     urrs: usize,
 }
 
-fn size(lab: &Lab) -> Size {
+/// How long answers are remembered and numbers rest.
+const REST: Duration = Duration::from_secs(32);
+
+/// What stands once nothing that only waits is left, where the counts are full ones.
+fn size(lab: &mut Lab) -> Size {
+    if full_counts() {
+        lab.smf.pump(REST);
+    }
     Size {
         memory: lab.plane_memory(),
         journal: lab.journal_bytes(),
@@ -174,16 +181,12 @@ fn room(config: &mut qlink_dataplane::DataplaneConfig) {
 #[test]
 fn sessions_come_and_go_under_traffic_without_growth() {
     scenario_with(room, |lab| {
-        let (warm, rounds) = if full_counts() {
-            (200, 1000)
-        } else {
-            (50, 100)
-        };
+        let rounds = if full_counts() { 1000 } else { 100 };
         let (stays, guest) = (Subscriber::new(9), Subscriber::new(10));
         let opened = lab.open(&stays, stays.rules());
         let before = lab.n6();
         let own = stays.like(ORIGIN_V4[0]).to_string();
-        let forever = ["push", &own, "198.18.0.1", "100000", "200", "2000"];
+        let forever = ["push", &own, "198.18.0.1", "1000000", "200", "2000"];
         let mut traffic = lab.start_agent(&forever);
         let mut guests = (0, 0);
         let mut round = |lab: &mut Lab, number: u32| {
@@ -196,7 +199,7 @@ fn sessions_come_and_go_under_traffic_without_growth() {
             guests = (guests.0 + usage.0, guests.1 + usage.1);
         };
 
-        for number in 0..warm {
+        for number in 0..rounds {
             round(lab, number);
         }
         let first = size(lab);
@@ -212,9 +215,9 @@ fn sessions_come_and_go_under_traffic_without_growth() {
         // The last guest's report waits until its answer is acknowledged or forgotten.
         assert!(last.urrs <= 2, "{last:?}");
         let grown = last.memory.saturating_sub(first.memory);
-        assert!(grown < 512 << 10, "{grown} bytes more: {first:?} {last:?}");
+        assert!(grown < 256 << 10, "{grown} bytes more: {first:?} {last:?}");
         // It is written anew when it has outgrown what it says.
-        assert!(last.journal < 1 << 20, "{last:?}");
+        assert!(last.journal < 2 << 20, "{last:?}");
         println!("before {rounds} rounds {first:?}, after them {last:?}");
         lab.smf.delete(opened.session);
         let usage = lab.smf.volume(opened.session, URR);

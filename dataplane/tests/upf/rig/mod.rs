@@ -4,7 +4,8 @@
 //!   qu..ue             qu..ran                      qu..gw                     qu..origin
 //!   ue0 (TUN)----------the test itself              the data plane             HTTP, UDP echo
 //!   10.60.0.9          BaseStations 192.168.3.2, .3  N3, N4: 192.168.3.1       198.18.0.1, .2
-//!   2001:db8:60:9::9   SMFs 192.168.3.4, .5, .6      n6 (TUN), routed to the   2001:db8:6::1, ::2
+//!   2001:db8:60:9::9   and fd00:3::2                 or N3: fd00:3::1          2001:db8:6::1, ::2
+//!                      SMFs 192.168.3.4, .5, .6      n6 (TUN), routed to the
 //!                      -------- n3 (veth) ---------  origin by the kernel ---- n6 (veth)
 //! ```
 //!
@@ -37,19 +38,24 @@ pub(crate) use control::{Control, Opened};
 pub(crate) use namespaces::{Carried, Names};
 pub(crate) use plane::run_plane;
 pub(crate) use radio::{Bearer, Framing, Heard, Mirror, Radio};
-pub(crate) use rules::{Subscriber, downlink_far, filter, flow, volume};
+pub(crate) use rules::{Subscriber, downlink_far, filter, flow, through, volume};
 
 /// How long anything may take that is waited for.
 pub(crate) const WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a scenario may take.
-const SCENARIO_WITHIN: Duration = Duration::from_secs(100);
+const SCENARIO_WITHIN: Duration = Duration::from_secs(200);
 
 /// Our endpoint for GTP-U and PFCP.
 pub(crate) const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 3, 1));
-/// The BaseStations.
-pub(crate) const STATIONS: [Ipv4Addr; 2] =
-    [Ipv4Addr::new(192, 168, 3, 2), Ipv4Addr::new(192, 168, 3, 3)];
+/// Our endpoint for GTP-U where N3 is of IPv6.
+pub(crate) const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 0, 1);
+/// The BaseStations; the last one speaks IPv6.
+pub(crate) const STATIONS: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(192, 168, 3, 2)),
+    IpAddr::V4(Ipv4Addr::new(192, 168, 3, 3)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 0, 2)),
+];
 /// The SMFs.
 pub(crate) const SMFS: [Ipv4Addr; 3] = [
     Ipv4Addr::new(192, 168, 3, 4),

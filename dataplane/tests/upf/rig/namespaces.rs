@@ -37,6 +37,8 @@ addr add 192.168.3.3/24 dev n3
 addr add 192.168.3.4/24 dev n3
 addr add 192.168.3.5/24 dev n3
 addr add 192.168.3.6/24 dev n3
+addr add fe80::3:2/64 dev n3 nodad
+addr add fd00:3::2/64 dev n3 nodad
 link set n3 up
 RAN
 ip -n "$1origin" -batch - <<ORIGIN
@@ -54,6 +56,8 @@ ip -n "$1gw" -batch - <<GATEWAY
 link set n3 addrgenmode none
 link set n6veth addrgenmode none
 addr add 192.168.3.1/24 dev n3
+addr add fe80::3:1/64 dev n3 nodad
+addr add fd00:3::1/64 dev n3 nodad
 addr add 198.18.0.254/24 dev n6veth
 addr add fe80::fe/64 dev n6veth nodad
 addr add 2001:db8:6::fe/64 dev n6veth nodad
@@ -70,6 +74,8 @@ GATEWAY
 ip netns exec "$1gw" sh -c '
     echo 1 >/proc/sys/net/ipv4/ip_forward
     echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+# More connections at once than the origin's queue holds wait for their turn.
+ip netns exec "$1origin" sh -c 'echo 0 >/proc/sys/net/ipv4/tcp_syncookies'
 # What the gateway's own kernel says to everybody on n6 is no subscriber's packet.
 ip netns exec "$1gw" nft -f - <<QUIET
 table inet quiet {
@@ -214,6 +220,7 @@ pub(super) fn run_inside(closure: &str, within: Duration) {
     // That it ran at all and was not filtered out.
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(out.contains("1 passed"), "{test}: {out}");
+    print!("{out}");
 }
 
 /// The namespaces, removed when dropped.

@@ -18,7 +18,7 @@ use qlink_wire::{
     gpdu_header_with_container, message_type, parse_error_indication, parse_gtpu,
 };
 
-use super::{GATEWAY, STATIONS, WITHIN};
+use super::{GATEWAY, GATEWAY_V6, STATIONS, WITHIN};
 
 /// A subscriber's way.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ struct Counters {
     uplink: AtomicU64,
     corrupt: AtomicU64,
     with_container: AtomicU64,
-    downlink: [AtomicU64; 2],
+    downlink: [AtomicU64; STATIONS.len()],
 }
 
 /// The radio network's end in a test.
@@ -116,7 +116,7 @@ impl Radio {
         let tun = TunPort::open(&serde_json::from_value(config).unwrap()).unwrap();
         let bind =
             |address| UdpPort::bind(SocketAddr::new(address, GTPU_PORT), LinkType::RawIp).unwrap();
-        let stations = STATIONS.map(|address| bind(address.into()));
+        let stations = STATIONS.map(bind);
         let (orders, ordered) = channel();
         let (tell, heard) = channel();
         let counters = Arc::new(Counters::default());
@@ -208,7 +208,7 @@ impl Radio {
 
 struct Network {
     tun: TunPort,
-    stations: [UdpPort; 2],
+    stations: [UdpPort; STATIONS.len()],
     bearers: Vec<Bearer>,
     mirrors: Vec<Mirror>,
     framing: Framing,
@@ -242,8 +242,8 @@ impl Network {
                 }
             }
             if idle {
-                let [one, two] = &self.stations;
-                let ends = [self.tun.as_fd(), one.as_fd(), two.as_fd()];
+                let stations = self.stations.iter().map(AsFd::as_fd);
+                let ends: Vec<_> = stations.chain([self.tun.as_fd()]).collect();
                 let _ = wait(&ends, Some(Duration::from_millis(2)));
             }
         }
@@ -334,7 +334,11 @@ impl Network {
     }
 
     fn leave(&self, station: usize, head: &[u8], body: &[u8]) {
-        let to = SocketAddr::new(GATEWAY, GTPU_PORT);
+        let gateway = match STATIONS[station] {
+            IpAddr::V4(_) => GATEWAY,
+            IpAddr::V6(_) => GATEWAY_V6.into(),
+        };
+        let to = SocketAddr::new(gateway, GTPU_PORT);
         let message = [Outgoing { head, body, to }];
         // While the gateway is down the network says so.
         let deadline = Instant::now() + Duration::from_secs(1);

@@ -60,9 +60,12 @@ impl Subscriber {
     }
 
     pub(crate) fn plan(&self) -> SessionPlan {
+        let IpAddr::V4(gnb) = STATIONS[0] else {
+            unreachable!("it is written so");
+        };
         SessionPlan {
             ue: self.v4,
-            gnb: STATIONS[0],
+            gnb,
             gnb_teid: self.downlink,
             threshold: None,
             quota: None,
@@ -113,15 +116,20 @@ pub(crate) const fn volume(bytes: u64) -> Option<VolumeLimit> {
     })
 }
 
+/// The tunnel to a station.
+pub(crate) fn through(station: usize, teid: Teid) -> OuterHeaderCreation {
+    let (v4, v6) = match STATIONS[station] {
+        IpAddr::V4(v4) => (Some(v4), None),
+        IpAddr::V6(v6) => (None, Some(v6)),
+    };
+    OuterHeaderCreation::Gtpu { teid, v4, v6 }
+}
+
 /// A change of the downlink's way to another BaseStation.
 pub(crate) fn downlink_far(station: usize, teid: Teid) -> FarChanges {
     FarChanges {
         id: SessionPlan::FARS[1],
-        outer: Some(OuterHeaderCreation::Gtpu {
-            teid,
-            v4: Some(STATIONS[station]),
-            v6: None,
-        }),
+        outer: Some(through(station, teid)),
         ..FarChanges::default()
     }
 }
