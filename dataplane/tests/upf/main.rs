@@ -46,7 +46,7 @@
 //! tunnels, own addresses, noise (`hostile`); release, restart of an SMF and of the gateway
 //! (`restarts`).
 //!
-//! `QLINK_LONG=1` runs the full counts.
+//! `QLINK_LONG=1` runs the full counts, `QLINK_UPF_WORKERS=2` all scenarios with two workers.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

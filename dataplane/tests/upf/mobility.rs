@@ -86,6 +86,27 @@ fn an_error_indication_of_the_base_station_reaches_the_smf() {
     });
 }
 
+#[test]
+fn a_base_station_that_asks_whether_the_gateway_is_there_is_answered() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        let opened = lab.open(&one, one.rules());
+        let before = lab.n6();
+
+        lab.radio.send(0, qlink_wire::echo_request(4711).to_vec());
+        let answer = Heard::Echo {
+            station: 0,
+            sequence: Some(4711),
+        };
+        assert_eq!(
+            lab.radio.until(|heard| matches!(heard, Heard::Echo { .. })),
+            answer
+        );
+
+        lab.end_exactly(opened.session, before);
+    });
+}
+
 /// Rules of a user plane between an access network and an anchor: a tunnel on both sides.
 fn between(one: &Subscriber, anchor: Teid) -> SessionChange {
     let mut rules = one.rules();

@@ -1,6 +1,6 @@
 //! What ends, and what outlives an end: sessions, associations, SMFs, this gateway.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qlink_pfcp::model::UrrId;
 use qlink_pfcp::wire::CauseCode;
@@ -83,6 +83,7 @@ fn an_smf_that_started_again_finds_none_of_its_sessions() {
         assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
 
         lab.restart_smf(1_700_000_100);
+        lab.smf.associate();
         lab.send((&one, ORIGIN_V4[0]), 5);
         lab.until_dropped("teid_unknown", 5);
         assert_eq!(lab.sessions(), 1);
@@ -91,6 +92,28 @@ fn an_smf_that_started_again_finds_none_of_its_sessions() {
         works_anew(lab, &one);
         neighbour.delete(stays.session);
         assert_eq!(neighbour.volume(stays.session, URR), (5 * 128, 5 * 128));
+    });
+}
+
+/// The gateway asks every ten seconds who is there.
+#[test]
+fn an_smf_that_started_again_and_says_nothing_is_found_out_by_its_heartbeat() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        lab.open(&one, one.rules());
+        assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
+
+        lab.restart_smf(1_700_000_100);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while lab.sessions() > 0 {
+            assert!(Instant::now() < deadline, "the session stays");
+            lab.smf.pump(Duration::from_millis(50));
+        }
+
+        lab.send((&one, ORIGIN_V4[0]), 5);
+        lab.until_dropped("teid_unknown", 5);
+        lab.smf.associate();
+        works_anew(lab, &one);
     });
 }
 

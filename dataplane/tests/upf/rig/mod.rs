@@ -240,12 +240,12 @@ impl Lab {
         started(&mut agent::command(&self.names, "origin", arguments))
     }
 
-    /// The first SMF ends without a word and is there again, with nothing that it knew.
+    /// The first SMF ends without a word and is there again, with nothing that it knew; it says
+    /// nothing before it is asked.
     pub(crate) fn restart_smf(&mut self, recovery: u64) {
-        let first = std::mem::replace(&mut self.smf, Control::new(SMFS[2], recovery));
-        drop(first);
+        // Its port is free once it is gone.
+        self.smf = Control::new(SMFS[2], recovery);
         self.smf = Control::new(SMFS[0], recovery);
-        self.smf.associate();
     }
 
     /// Sends `count` datagrams of `size` payload bytes and waits for the echo of each; how many came
@@ -386,12 +386,15 @@ impl Lab {
     pub(crate) fn end_exactly(&mut self, session: Seid, before: Carried) {
         let now = self.settled();
         self.smf.delete(session);
-        let reported = self.smf.volume(session, UrrId::new(1));
-        assert_eq!(
-            reported,
-            (now.rx - before.rx, now.tx - before.tx),
-            "reported and carried, uplink and downlink"
-        );
+        let (up, down) = self.smf.volume(session, UrrId::new(1));
+        let carried = (now.rx - before.rx, now.tx - before.tx);
+        // One worker may have more packets for another than that one takes in time.
+        if self.drops("handover_full") > 0 {
+            assert_eq!(up, carried.0, "reported and carried uplink");
+            assert!(down <= carried.1, "{down} reported, {} came", carried.1);
+        } else {
+            assert_eq!((up, down), carried, "reported and carried");
+        }
     }
 }
 

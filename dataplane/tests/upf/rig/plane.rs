@@ -14,14 +14,18 @@ use super::{GATEWAY, Names, WITHIN};
 /// Its configuration, to the process.
 const CONFIG: &str = "QLINK_UPF_CONFIG";
 
+/// Workers of the data plane, 1 unless set: the same scenarios for several.
+const WORKERS: &str = "QLINK_UPF_WORKERS";
+
 /// What a scenario starts from.
 pub(super) fn configuration(folder: &Path) -> DataplaneConfig {
     let path = |name: &str| folder.join(name);
+    let workers = std::env::var(WORKERS).map_or(1, |workers| workers.parse().unwrap());
     let text = serde_json::json!({
         "n3": SocketAddr::new(GATEWAY, 2152),
         "n6_tun": {"name": "n6"},
         "control_socket": path("control"), "arena": path("arena"), "journal": path("journal"),
-        "max_sessions": 64, "max_flows": 8, "max_views": 8, "max_contents": 2,
+        "workers": workers, "max_sessions": 64, "max_flows": 8, "max_views": 8, "max_contents": 2,
         "pfcp": {
             "listen": SocketAddr::new(GATEWAY, 8805), "peers": ["192.168.3.0/24"],
             "journal": path("node"), "ue_v4": "10.60.0.0/16", "ue_v6": "2001:db8:60::/48",

@@ -65,6 +65,13 @@ pub(crate) enum Heard {
     },
     /// The gateway does not know a tunnel.
     ErrorIndication(ErrorIndicated),
+    /// The gateway answers.
+    Echo {
+        /// The BaseStation.
+        station: usize,
+        /// The number of the request.
+        sequence: Option<u16>,
+    },
     /// A packet through a tunnel that nobody has.
     Stray {
         /// The BaseStation.
@@ -296,6 +303,10 @@ impl Network {
             message_type::G_PDU => match self.packet_down(station, &gtpu) {
                 Ok(()) => return,
                 Err(stray) => stray,
+            },
+            message_type::ECHO_RESPONSE => Heard::Echo {
+                station,
+                sequence: gtpu.sequence,
             },
             message_type::END_MARKER => Heard::EndMarker { station, teid },
             message_type::ERROR_INDICATION => match parse_error_indication(gtpu.payload) {
