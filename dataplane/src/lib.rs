@@ -44,7 +44,7 @@ pub use config::{ConfigError, DataplaneConfig, N6, UdpOffload};
 pub use forwarding::{MssPolicy, MtuConfig, NatFiltering, NatLog, NatTable};
 pub use journal::JournalError;
 pub use metrics::metrics_text;
-pub use n4::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError};
+pub use n4::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError, ServedNetwork, ServedPort};
 pub use ports::{
     Choice, DpdkN6, DpdkNeighbour, DpdkSettings, HardwareAddress, N3Backend, N3BackendError,
     Network, NetworkError, PassedOver, XdpCopy, XdpFrameBytes, XdpFrameBytesError, XdpMode, XdpN6,

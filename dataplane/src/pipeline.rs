@@ -132,6 +132,9 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Longest one.
+    pub(crate) const LEN_MAX: usize = 16;
+
     /// Nothing.
     pub(crate) const NONE: Self = Self {
         bytes: [0; 16],
@@ -307,6 +310,9 @@ pub(crate) fn run_stages<S: PacketSource, A: PacketSink, B: PacketSink>(
     }
     if !plane.signals.is_empty() {
         plane.send_signals(&mut ports.n3);
+    }
+    if !plane.ruled.replies.is_empty() {
+        plane.send_replies(&mut ports.n3);
     }
     plane.others.ring();
     plane.sweep(now_ns);

@@ -39,7 +39,8 @@ pub(crate) const fn shard_of(teid: Teid) -> u8 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) shard: u8,
-    pub(crate) ue: IpAddr,
+    /// The subscriber's address; `None`: it leads nowhere by an address.
+    pub(crate) ue: Option<IpAddr>,
     /// Uplink endpoint, where it is not one of ours.
     pub(crate) teid: Option<Teid>,
     pub(crate) peer: IpAddr,
@@ -53,7 +54,7 @@ impl Route {
             && qlink_meter::TeidAllocator::slot_of(teid) == place.slot;
         Some(Self {
             shard: place.shard,
-            ue: rules.ue,
+            ue: Some(rules.ue),
             teid: (!own).then_some(teid),
             peer: rules.path.peer.ip(),
         })
@@ -64,21 +65,23 @@ impl Route {
     /// Every route to a session with rules, whose first endpoint `own` names its place.
     pub(crate) fn all(place: Place, own: Teid, model: &SessionModel) -> Vec<Self> {
         let places = Places::of(model, own);
-        let peer = places.tunnels.first().map(|(peer, _)| *peer);
-        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let mut peers: Vec<IpAddr> = places.tunnels.iter().map(|(peer, _)| *peer).collect();
+        peers.dedup();
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let first = peers.first().copied().unwrap_or(nobody);
         let shard = place.shard;
-        let route = |ue, teid| Self {
+        let route = |ue, teid, peer| Self {
             shard,
             ue,
             teid,
             peer,
         };
-        let ues: Vec<IpAddr> = places.ues.iter().map(|ue| ue.key()).collect();
-        let first = ues.first().copied();
-        let tunnels = places.teids.iter();
-        let tunnels = tunnels.filter_map(|teid| Some(route(first?, Some(*teid))));
-        let mut routes: Vec<Self> = tunnels.collect();
-        routes.extend(ues.iter().map(|ue| route(*ue, None)));
+        let teids = places.teids.iter();
+        let mut routes: Vec<Self> = teids.map(|teid| route(None, Some(*teid), first)).collect();
+        let ues = places.ues.iter().map(|ue| Some(ue.key()));
+        routes.extend(ues.map(|ue| route(ue, None, first)));
+        let told = if routes.is_empty() { 0 } else { 1 };
+        routes.extend(peers.iter().skip(told).map(|peer| route(None, None, *peer)));
         routes
     }
 }
@@ -184,7 +187,9 @@ impl Others {
     pub(crate) fn add(&mut self, route: &Route) {
         let shard = u32::from(route.shard);
         // There is room for every session that the data plane may have.
-        let _ = self.by_ue.insert(route.ue, shard);
+        if let Some(ue) = route.ue {
+            let _ = self.by_ue.insert(ue, shard);
+        }
         if let Some(teid) = route.teid {
             let _ = self.foreign.insert(teid.get(), shard);
         }
@@ -194,7 +199,9 @@ impl Others {
 
     /// Forgets it.
     pub(crate) fn remove(&mut self, route: &Route) {
-        self.by_ue.remove(&route.ue);
+        if let Some(ue) = &route.ue {
+            self.by_ue.remove(ue);
+        }
         if let Some(teid) = route.teid {
             self.foreign.remove(&teid.get());
         }
@@ -302,7 +309,7 @@ mod tests {
     fn route(teid: Option<u32>) -> Route {
         Route {
             shard: 1,
-            ue: UE,
+            ue: Some(UE),
             teid: teid.map(Teid::new),
             peer: UE,
         }

@@ -13,14 +13,30 @@ use qlink_dataplane::{DataplaneConfig, run};
 use qlink_pfcp::model::Seid;
 use qlink_pfcp::wire::{CauseCode, Codec, Header, Message};
 
-/// A PGW-C of open5gs and its PGW-U.
 const FILE: &str = "open5gs-srsenb.pcapng";
-const CONTROL: &str = "127.0.0.4";
-const USER: &str = "127.0.0.7";
+
+/// The two ends of a recorded exchange.
+#[derive(Clone, Copy)]
+struct Exchange {
+    control: &'static str,
+    user: &'static str,
+}
+
+/// A PGW-C of open5gs and its PGW-U.
+const PGW: Exchange = Exchange {
+    control: "127.0.0.4",
+    user: "127.0.0.7",
+};
+
+/// An SGW-C of open5gs and its SGW-U: no rule names a subscriber's address.
+const SGW: Exchange = Exchange {
+    control: "127.0.0.3",
+    user: "127.0.0.6",
+};
 
 /// PFCP datagrams that the control plane sent.
-fn requests(capture: &Path) -> Vec<Vec<u8>> {
-    let filter = format!("pfcp && !icmp && ip.src == {CONTROL} && ip.dst == {USER}");
+fn requests(capture: &Path, Exchange { control, user }: Exchange) -> Vec<Vec<u8>> {
+    let filter = format!("pfcp && !icmp && ip.src == {control} && ip.dst == {user}");
     let output = Command::new("tshark")
         .args([
             "-n",
@@ -51,25 +67,23 @@ fn told(answer: Message) -> (&'static str, CauseCode, Option<Seid>) {
         Message::SessionEstablishmentResponse(answer) => {
             ("establishment", answer.cause, answer.up.map(|up| up.seid))
         }
+        Message::SessionModificationResponse(answer) => ("modification", answer.cause, None),
         Message::SessionDeletionResponse(answer) => ("deletion", answer.cause, None),
         other => panic!("{other:?}"),
     }
 }
 
-#[test]
-fn a_recorded_control_plane_opens_and_ends_its_session_here() {
-    let Some(folder) = std::env::var_os("QLINK_CAPTURES") else {
-        println!("skipped: QLINK_CAPTURES is not set");
-        return;
-    };
-    let recorded = requests(&Path::new(&folder).join(FILE));
+/// Plays the control plane's requests to a data plane of ours; what was accepted, in order.
+fn play(captures: &Path, exchange: Exchange) -> Vec<&'static str> {
+    let Exchange { control, user } = exchange;
+    let recorded = requests(&captures.join(FILE), exchange);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let config: DataplaneConfig = serde_json::from_value(serde_json::json!({
-        "n3": format!("{USER}:2152"), "n6_local": format!("{USER}:0"), "n6_peer": "127.9.30.3:9",
+        "n3": format!("{user}:2152"), "n6_local": format!("{user}:0"), "n6_peer": "127.9.30.3:9",
         "control_socket": path("control"), "arena": path("arena"), "journal": path("journal"),
         "pfcp": {
-            "listen": format!("{USER}:8805"), "peers": [CONTROL], "journal": path("node"),
+            "listen": format!("{user}:8805"), "peers": [control], "journal": path("node"),
             "requests_to": "source",
         },
     }))
@@ -83,9 +97,9 @@ fn a_recorded_control_plane_opens_and_ends_its_session_here() {
     if started.recv_timeout(Duration::from_secs(5)).is_err() {
         panic!("not started: {:?}", thread.join());
     }
-    let control = UdpSocket::bind((CONTROL, 0)).unwrap();
-    control.connect((USER, 8805)).unwrap();
-    control
+    let socket = UdpSocket::bind((control, 0)).unwrap();
+    socket.connect((user, 8805)).unwrap();
+    socket
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
     let (codec, mut buffer) = (Codec::default(), [0; 4096]);
@@ -97,7 +111,9 @@ fn a_recorded_control_plane_opens_and_ends_its_session_here() {
         let opens = matches!(message, Message::AssociationSetupRequest(_));
         let about = matches!(
             message,
-            Message::SessionEstablishmentRequest(_) | Message::SessionDeletionRequest(_)
+            Message::SessionEstablishmentRequest(_)
+                | Message::SessionModificationRequest(_)
+                | Message::SessionDeletionRequest(_)
         );
         if !opens && !about {
             continue;
@@ -108,10 +124,10 @@ fn a_recorded_control_plane_opens_and_ends_its_session_here() {
             (Some(_), Some(own)) => Header::session(own, header.sequence),
             _ => header,
         };
-        control
+        socket
             .send(&codec.encode(&header, &message).unwrap())
             .unwrap();
-        let length = control.recv(&mut buffer).unwrap();
+        let length = socket.recv(&mut buffer).unwrap();
         let (_, answer) = codec.decode(buffer.get(..length).unwrap()).unwrap();
         let (name, cause, up) = told(answer);
         session = up.or(session);
@@ -119,10 +135,33 @@ fn a_recorded_control_plane_opens_and_ends_its_session_here() {
         answered.push(name);
     }
 
-    assert!(
-        answered.ends_with(&["establishment", "deletion"]),
-        "{answered:?}"
-    );
     stop.store(true, Ordering::Relaxed);
     thread.join().unwrap().unwrap();
+    answered
+}
+
+#[test]
+fn a_recorded_control_plane_opens_and_ends_its_session_here() {
+    let Some(captures) = std::env::var_os("QLINK_CAPTURES") else {
+        println!("skipped: QLINK_CAPTURES is not set");
+        return;
+    };
+
+    let answered = play(captures.as_ref(), PGW);
+
+    let whole = answered.ends_with(&["establishment", "deletion"]);
+    assert!(whole, "{answered:?}");
+}
+
+#[test]
+fn a_recorded_serving_gateway_opens_changes_and_ends_its_session_here() {
+    let Some(captures) = std::env::var_os("QLINK_CAPTURES") else {
+        println!("skipped: QLINK_CAPTURES is not set");
+        return;
+    };
+
+    let answered = play(captures.as_ref(), SGW);
+
+    let whole = ["establishment", "modification", "modification", "deletion"];
+    assert!(answered.ends_with(&whole), "{answered:?}");
 }

@@ -154,6 +154,8 @@ worker_counters! {
     PortBlocksAssigned = "port_blocks_assigned";
     /// Port blocks taken back.
     PortBlocksReleased = "port_blocks_released";
+    /// Packets sent in the place of servers whose requests are redirected.
+    RedirectReplies = "redirect_replies";
 }
 
 #[derive(Debug)]

@@ -169,6 +169,8 @@ reasons! {
     /// Came faster than the worker took them: dropped by the card or the kernel in front of it. Of
     /// a tap they are what is missing in its account.
     ReceiveFull = "receive_full";
+    /// The rule redirects, and the packet is of no plain HTTP request.
+    NotRedirectable = "not_redirectable";
 }
 
 impl DropReason {

@@ -55,7 +55,7 @@ pub struct HotSession {
     pub teid: Teid,
     /// The BaseStation's downlink endpoint.
     pub downlink_teid: Teid,
-    /// The subscriber.
+    /// The subscriber; the unspecified address: packets are found by tunnels alone.
     pub ue: IpAddr,
     /// The BaseStation.
     pub peer: SocketAddr,
@@ -205,7 +205,7 @@ impl SessionTable {
         *place = session;
         self.count_peer(session.peer.ip(), true);
         let own = TeidAllocator::slot_of(session.teid) == slot;
-        let found = self.by_ue.insert(session.ue, slot.0)
+        let found = (session.ue.is_unspecified() || self.by_ue.insert(session.ue, slot.0))
             && (own || self.foreign.insert(session.teid.get(), slot.0));
         if !found {
             self.remove(slot);
@@ -374,6 +374,23 @@ mod tests {
         assert!(table.is_peer(&peer));
         table.remove(SessionSlot(2));
         assert!(!table.is_peer(&peer));
+    }
+
+    #[test]
+    fn sessions_without_an_address_do_not_stand_in_each_others_way() {
+        let nowhere = |teid| HotSession {
+            ue: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            ..session(teid, 1)
+        };
+        let mut table = SessionTable::new(8, 1);
+
+        assert!(table.insert(SessionSlot(1), nowhere(0x0000_0101)));
+        assert!(table.insert(SessionSlot(2), nowhere(0x0000_0201)));
+        table.remove(SessionSlot(1));
+
+        assert!(table.by_teid(Teid::new(0x0000_0201)).is_some());
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        assert_eq!(table.slot_of_ue(table.hash_ue(&nobody), &nobody), None);
     }
 
     #[test]

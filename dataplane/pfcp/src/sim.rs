@@ -18,10 +18,12 @@ use crate::model::{
 use crate::node::{Age, Digest, Due, Inbox, Outbox, Room, Timers, Verdict};
 use crate::wire::{
     ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest, AssociationSetupResponse,
-    AssociationUpdateResponse, CauseCode, Codec, CpFeatures, Datagram, Header, HeartbeatResponse,
-    IeType, Message, MessageType, NodeReportResponse, PfdManagementRequest, RawMessage,
-    ReportResponseFlags, Sequence, SessionDeletionRequest, SessionEstablishmentRequest,
-    SessionModificationRequest, SessionReportRequest, SessionReportResponse, UpFeatures,
+    AssociationUpdateResponse, CauseCode, Codec, CpFeatures, Datagram, FqCsid, Header,
+    HeartbeatRequest, HeartbeatResponse, IeType, Message, MessageType, NodeReportResponse,
+    PfdManagementRequest, RawMessage, ReportResponseFlags, Sequence, SessionChangeInfo,
+    SessionDeletionRequest, SessionEstablishmentRequest, SessionModificationRequest,
+    SessionReportRequest, SessionReportResponse, SessionSetDeletionRequest,
+    SessionSetModificationRequest, SessionSets, UpFeatures,
 };
 
 /// Requests of the user plane whose answers are remembered.
@@ -343,8 +345,31 @@ impl Smf {
         self.ask(now, None, PfdManagementRequest { applications });
     }
 
+    /// Says when it started.
+    pub fn heartbeat(&mut self, now: Duration) {
+        let recovery = self.config.recovery;
+        self.ask(now, None, HeartbeatRequest { recovery });
+    }
+
+    /// Has the sessions of parts of nodes ended.
+    pub fn delete_sets(&mut self, now: Duration, sets: Vec<FqCsid>) {
+        let node = self.config.node.clone();
+        self.ask(now, None, SessionSetDeletionRequest { node, sets });
+    }
+
+    /// Gives sessions to another function.
+    pub fn move_sets(&mut self, now: Duration, changes: Vec<SessionChangeInfo>) {
+        let node = self.config.node.clone();
+        self.ask(now, None, SessionSetModificationRequest { node, changes });
+    }
+
     /// Opens a session; its number here.
     pub fn establish(&mut self, now: Duration, rules: SessionChange) -> Seid {
+        self.establish_in(now, rules, SessionSets::default())
+    }
+
+    /// Opens a session that belongs to sets; its number here.
+    pub fn establish_in(&mut self, now: Duration, rules: SessionChange, sets: SessionSets) -> Seid {
         let session = Seid::new(self.next_session);
         self.next_session = self.next_session.wrapping_add(1);
         let (v4, v6) = match self.config.address {
@@ -361,6 +386,7 @@ impl Smf {
             rules,
             pdn: None,
             inactivity_timer: None,
+            sets,
         };
         self.ask(now, Some(session), request);
         session
@@ -542,6 +568,9 @@ impl Smf {
             }
             Message::AssociationSetupResponse(answer) => refused(answer.cause, None, None),
             Message::AssociationReleaseResponse(answer) => done(answer.cause, None),
+            Message::HeartbeatResponse(_) => Happened::Done(kind),
+            Message::SessionSetDeletionResponse(answer) => done(answer.cause, answer.offending),
+            Message::SessionSetModificationResponse(answer) => done(answer.cause, answer.offending),
             Message::PfdManagementResponse(answer) => done(answer.cause, answer.offending),
             Message::SessionEstablishmentResponse(answer) => match answer.up {
                 Some(up) if answer.cause.is_accepted() => {

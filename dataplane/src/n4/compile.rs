@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use qlink_meter::{Action, ApplicationFilters, CompileError, Out, RuleBlock};
 use qlink_pfcp::model::{
     ApplicationId, ApplyAction, Endpoint, FailedRule, Far, Interface, OuterHeaderCreation, Pdr,
-    Rejection, SdfFilter, Seid, SessionModel,
+    Redirect, Rejection, SdfFilter, Seid, SessionModel,
 };
 use qlink_pfcp::wire::{CustomPfd, IeType, Pfd};
 use qlink_pfcp::{Cause, DownlinkPath, MAX_CONTENTS, Payer, SessionRules, Sponsor};
@@ -17,7 +17,7 @@ use qlink_wire::GTPU_PORT;
 
 use super::pool::Seat;
 use crate::contents::Copy;
-use crate::ruled::RuledSetup;
+use crate::ruled::{RuledSetup, is_location};
 
 /// What applications are made of.
 #[derive(Debug, Default)]
@@ -93,9 +93,8 @@ impl RuleCompiler<'_> {
     ) -> Result<RuledSetup, Rejection> {
         let block = self.block(model)?;
         let copies = self.copies_of(&block)?;
-        let ue = first_ue(model).ok_or_else(|| {
-            Rejection::new(Cause::ConditionalMissing).about(IeType::UE_IP_ADDRESS)
-        })?;
+        // Without an address packets are found by their tunnels, both ways.
+        let ue = first_ue(model).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let contents: Vec<ContentId> = copies.iter().map(|(content, _)| *content).collect();
         let sponsor = (!contents.is_empty()).then(|| Sponsor {
             // Nobody pays by this session: its usage rules only measure what is proven.
@@ -182,6 +181,18 @@ impl RuleCompiler<'_> {
 
 /// What the packet path cannot do is refused, not ignored.
 fn check(model: &SessionModel) -> Result<(), Rejection> {
+    let redirecting = model.fars.values().filter_map(|far| {
+        let redirect = far.forwarding.as_ref()?.redirect.as_ref()?;
+        Some((far.id, redirect))
+    });
+    for (far, redirect) in redirecting {
+        // Replies of another address would have to be changed back: no state is kept for that.
+        let usable = matches!(redirect, Redirect::Url(url) if is_location(url));
+        if !usable {
+            let rejection = Rejection::rule(FailedRule::Far(far));
+            return Err(rejection.about(IeType::REDIRECT_INFORMATION));
+        }
+    }
     for pdr in model.pdrs.values() {
         let Some(far) = pdr.far.and_then(|far| model.fars.get(&far)) else {
             continue;
@@ -200,9 +211,11 @@ fn fits(pdr: &Pdr, far: &Far) -> bool {
         ApplyAction::Drop | ApplyAction::Buffer { .. } => true,
         ApplyAction::Forward { duplicate: true } => false,
         ApplyAction::Forward { duplicate: false } => {
-            let tunnel = far.forwarding.as_ref().and_then(|to| to.outer.as_ref());
+            let to = far.forwarding.as_ref();
+            let tunnel = to.and_then(|to| to.outer.as_ref());
             let tunnel = matches!(tunnel, Some(OuterHeaderCreation::Gtpu { .. }));
-            tunnel || pdr.pdi.source == Interface::Access
+            let redirect = to.is_some_and(|to| to.redirect.is_some());
+            tunnel || redirect || pdr.pdi.source == Interface::Access
         }
     }
 }
@@ -210,7 +223,9 @@ fn fits(pdr: &Pdr, far: &Far) -> bool {
 const fn is_supported(action: &Action) -> bool {
     match action {
         Action::Drop | Action::Buffer { .. } => true,
-        Action::Forward { to, .. } => matches!(to, Out::N6 | Out::Tunnel { .. }),
+        Action::Forward { to, .. } => {
+            matches!(to, Out::N6 | Out::Tunnel { .. } | Out::RedirectUrl(_))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use qlink_pfcp::model::{NetworkInstance, Networks, Port};
 use qlink_pfcp::node::{PeerPrefix, RequestPort};
 use qlink_pfcp::wire::ENTERPRISE_ID;
 use serde::{Deserialize, Serialize};
@@ -37,10 +38,48 @@ pub struct PfcpConfig {
     /// Enterprise number of our own information elements. The default is the number for examples.
     #[serde(default = "enterprise")]
     pub enterprise: u16,
+    /// Network instances that rules may name, for example `[{ name = "internet" }, { name =
+    /// "access", port = "n3" }]`; at most 64. Absent: any. A rule that names another one is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<ServedNetwork>>,
     /// Where our requests go at a peer: `standard`, to port 8805, or `source`, to the port from
     /// which it opened the association.
     #[serde(default)]
     pub requests_to: RequestsTo,
+}
+
+/// A network instance and where its packets pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServedNetwork {
+    /// Its name as control planes state it: a data network name or a label, 1 to 100 bytes. Small
+    /// and large letters are the same.
+    pub name: String,
+    /// `n3`: in tunnels; `n6`: as they are; absent: both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<ServedPort>,
+}
+
+/// Where packets of a network instance pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServedPort {
+    /// In tunnels, to and from BaseStations and other user planes.
+    N3,
+    /// As they are, to and from the network.
+    N6,
+}
+
+impl ServedNetwork {
+    fn ports(&self) -> impl Iterator<Item = (Port, NetworkInstance)> + '_ {
+        let ports: &[Port] = match self.port {
+            Some(ServedPort::N3) => &[Port::Tunnels],
+            Some(ServedPort::N6) => &[Port::Plain],
+            None => &[Port::Tunnels, Port::Plain],
+        };
+        let name = NetworkInstance(self.name.as_bytes().to_vec());
+        ports.iter().map(move |port| (*port, name.clone()))
+    }
 }
 
 /// Where requests go at a peer.
@@ -113,6 +152,15 @@ impl PfcpConfig {
         Ok((v4, v6))
     }
 
+    /// The network instances that rules may name.
+    #[must_use]
+    pub fn networks(&self) -> Networks {
+        match &self.networks {
+            None => Networks::Any,
+            Some(served) => Networks::named(served.iter().flat_map(ServedNetwork::ports)),
+        }
+    }
+
     /// Whether every key is usable.
     ///
     /// # Errors
@@ -131,6 +179,16 @@ impl PfcpConfig {
                 self.access.len().to_string(),
                 "at most 256 addresses",
             );
+        }
+        let networks = self.networks.as_deref().unwrap_or_default();
+        if networks.len() > 64 {
+            let count = networks.len().to_string();
+            return wrong("networks", count, "at most 64 names");
+        }
+        let named = |network: &&ServedNetwork| !(1..=100).contains(&network.name.len());
+        if let Some(network) = networks.iter().find(named) {
+            let name = network.name.clone();
+            return wrong("networks", name, "a name of 1 to 100 bytes");
         }
         if !(1..=1 << 22).contains(&self.max_urrs) {
             return wrong("max_urrs", self.max_urrs.to_string(), "1 to 4194304");
@@ -282,6 +340,19 @@ mod tests {
     }
 
     #[test]
+    fn a_network_is_served_where_it_is_said_to_be() {
+        let config: Vec<ServedNetwork> =
+            serde_json::from_str(r#"[{ "name": "internet" }, { "name": "access", "port": "n3" }]"#)
+                .unwrap();
+        let networks = Networks::named(config.iter().flat_map(ServedNetwork::ports));
+        let serves =
+            |port, name: &str| networks.serves(port, &NetworkInstance(name.as_bytes().to_vec()));
+
+        assert!(serves(Port::Plain, "internet") && serves(Port::Tunnels, "internet"));
+        assert!(serves(Port::Tunnels, "access") && !serves(Port::Plain, "access"));
+    }
+
+    #[test]
     fn peers_are_addresses_or_prefixes_and_there_is_one() {
         let mut config = PfcpConfig {
             listen: "127.0.0.1:8805".parse().unwrap(),
@@ -292,6 +363,7 @@ mod tests {
             access: Vec::new(),
             max_urrs: 1,
             enterprise: ENTERPRISE_ID,
+            networks: None,
             requests_to: RequestsTo::Standard,
         };
 

@@ -16,6 +16,6 @@ mod endpoint;
 mod pool;
 mod restore;
 
-pub use config::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError};
+pub use config::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError, ServedNetwork, ServedPort};
 pub(crate) use endpoint::N4;
 pub(crate) use restore::{N4Start, restore};

@@ -190,8 +190,7 @@ fn node_config(config: &PfcpConfig, start: &Start) -> Result<NodeConfig, Datapla
         .map(|plane| plane.arena().incarnation());
     let incarnation = incarnation.unwrap_or_default().get();
     let mut features = FEATURES
-        // Redirection, prefixes of other lengths and delayed notifications are not done.
-        .without(UpFeatures::TREU)
+        // Prefixes of other lengths and delayed notifications are not done.
         .without(UpFeatures::IP6PL)
         .without(UpFeatures::DDND);
     if config.ue_v4.is_none() && config.ue_v6.is_none() {
@@ -210,6 +209,7 @@ fn node_config(config: &PfcpConfig, start: &Start) -> Result<NodeConfig, Datapla
         key: seid_key(),
         peers: config.peers().map_err(crate::ConfigError::from)?,
         request_port: config.requests_to.into(),
+        networks: config.networks(),
         features,
         enterprise: config.enterprise,
         limits: NodeLimits::default(),

@@ -60,6 +60,10 @@ impl Plane {
             charged: 0,
         };
         let to = match pdr.action {
+            Action::Forward {
+                to: Out::RedirectUrl(url),
+                ..
+            } => return self.redirect(slot, (url, direction), inner, now_ns),
             Action::Forward { to, .. } => to,
             Action::Drop => {
                 ruled.urrs.dropped(&pdr.urrs, &packet);
@@ -75,8 +79,8 @@ impl Plane {
             Ok(()) => Some(to),
             Err(urr) => match ruled.block.quota_action(urr) {
                 Some(Action::Forward { to, .. }) => {
-                    set_out(plan, to, direction, &self.neighbours.n6_peer)?;
-                    return self.forward_uncounted(slot, direction, inner, now_ns, plan);
+                    let way = (to, direction);
+                    return self.forward_uncounted(slot, way, inner, now_ns, plan);
                 }
                 _ => None,
             },
@@ -194,11 +198,16 @@ impl Plane {
     fn forward_uncounted(
         &mut self,
         slot: SessionSlot,
-        direction: Direction,
+        (to, direction): (Out, Direction),
         inner: &Inner<'_>,
         now_ns: u64,
         plan: &mut Planned<'_>,
     ) -> Result<bool, DropReason> {
+        if let Out::RedirectUrl(url) = to {
+            self.expect(slot);
+            return self.redirect(slot, (url, direction), inner, now_ns);
+        }
+        set_out(plan, to, direction, &self.neighbours.n6_peer)?;
         let direction = content_direction(direction);
         self.judge(slot, direction, inner, now_ns, &mut plan.delta)?;
         self.expect_packet(slot, &plan.delta);
@@ -220,7 +229,7 @@ impl Plane {
         match to {
             Out::Tunnel {
                 teid, peer, qfi, ..
-            } => Some((tunnel_head(teid, qfi, 0, Direction::Downlink), peer)),
+            } => Some((head_of(teid, qfi, Direction::Downlink, 0), peer)),
             _ => None,
         }
     }
@@ -296,20 +305,20 @@ fn set_out(
                 .ok()
                 .filter(|length| *length <= INNER_MAX)
                 .ok_or(DropReason::TooLong)?;
-            plan.head = tunnel_head(teid, qfi, length, direction);
+            plan.head = head_of(teid, qfi, direction, length);
             plan.way = Side::N3;
             plan.to = peer;
             Ok(())
         }
-        // The control thread refuses rules that need these.
+        // The control thread refuses rules that need these; redirections are answered earlier.
         Out::ControlPlane | Out::Udp { .. } | Out::RedirectAddress(_) | Out::RedirectUrl(_) => {
             Err(DropReason::FarDrop)
         }
     }
 }
 
-/// What goes in front of a packet of `length` bytes in a tunnel.
-fn tunnel_head(teid: Teid, qfi: Option<Qfi>, length: u16, direction: Direction) -> Head {
+/// The header of a tunnel packet.
+fn head_of(teid: Teid, qfi: Option<Qfi>, direction: Direction, length: u16) -> Head {
     match qfi {
         None => Head::from(gpdu_header(teid.get(), length)),
         Some(qfi) => {
@@ -319,6 +328,14 @@ fn tunnel_head(teid: Teid, qfi: Option<Qfi>, length: u16, direction: Direction) 
             };
             Head::from(gpdu_header_with_container(teid.get(), length, container))
         }
+    }
+}
+
+/// The header in front of a packet to a subscriber; `None` without a tunnel.
+pub(super) fn tunnel_head(out: Out, length: u16) -> Option<Head> {
+    match out {
+        Out::Tunnel { teid, qfi, .. } => Some(head_of(teid, qfi, Direction::Downlink, length)),
+        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! packet -> tunnel's peer, subscriber's address -> PDR -> FAR: drop, keep, forward
 //!        -> URR: quota -> QER: gates, rates -> content proof -> plan
+//! FAR: redirect -> answered in the server's place, or dropped
 //! sent   -> URR: counted in the session's own change, reports -> event to the control thread
 //! ```
 //!
@@ -13,10 +14,13 @@
 
 mod event;
 mod judge;
+mod redirect;
+mod replies;
 mod session;
 mod table;
 
 pub(crate) use event::{EventLine, RuledEvent, RuledNews};
 pub(crate) use judge::RuledPacket;
+pub(crate) use redirect::is_location;
 pub(crate) use session::{Places, RuledSetup};
 pub(crate) use table::{RuledChange, RuledTable};

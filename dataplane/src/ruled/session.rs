@@ -173,10 +173,11 @@ impl Places {
         known.map_or(Interface::Access, |(_, source)| *source)
     }
 
-    /// Whether `address` is the subscriber's.
+    /// Whether `address` may be the subscriber's: where no rule names one, it is another node's to
+    /// look at it, and the tunnel alone says whose the packet is.
     #[inline]
     pub(crate) fn is_ue(&self, address: IpAddr) -> bool {
-        self.ues.iter().any(|own| own.contains(address))
+        self.ues.is_empty() || self.ues.iter().any(|own| own.contains(address))
     }
 
     /// Whether `address` is the end of one of the tunnels.

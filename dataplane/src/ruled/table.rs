@@ -16,6 +16,7 @@ use qlink_pfcp::{Cause, Refusal};
 use qlink_types::ids::Teid;
 
 use super::event::{EventLine, RuledEvent, RuledNews};
+use super::replies::Replies;
 use super::session::{Measured, Places, Ruled, RuledSetup};
 use crate::plane::{Plane, PlaneLimits};
 
@@ -40,6 +41,7 @@ pub(crate) struct RuledTable {
     pub(super) buffer: DownlinkBuffer,
     /// Ports of datagrams that pass in fragments; `None` without sessions.
     pub(super) fragments: Option<FragmentMap>,
+    pub(crate) replies: Replies,
     events: EventLine,
     /// What usage rules count of the running burst.
     pub(crate) measured: Vec<Measured>,
@@ -78,6 +80,7 @@ impl RuledTable {
             }),
             fragments: (sessions > 0)
                 .then(|| FragmentMap::new(FragmentLimits::for_owners(sessions, secret))),
+            replies: Replies::new(sessions),
             events: EventLine::none(),
             measured: Vec::with_capacity(BURST_MAX),
             closing: BTreeMap::new(),
@@ -99,6 +102,15 @@ impl RuledTable {
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: SessionSlot) -> Option<&mut Ruled> {
         self.sessions.get_mut(slot.index())?.as_deref_mut()
+    }
+
+    /// A session, and what is sent to its subscriber.
+    pub(super) fn ruled_and_replies(
+        &mut self,
+        slot: SessionSlot,
+    ) -> (Option<&Ruled>, &mut Replies) {
+        let ruled = self.sessions.get(slot.index());
+        (ruled.and_then(Option::as_deref), &mut self.replies)
     }
 
     pub(super) fn tell(&self, event: RuledEvent) -> Result<(), RuledEvent> {
@@ -240,7 +252,8 @@ impl Plane {
         let unknown = || Refusal::new(Cause::SessionUnknown, "no session there");
         let before = self.ruled.get(slot).ok_or_else(unknown)?.places.clone();
         let places = Places::of(&setup.model, own);
-        let ue = setup.rules.ue;
+        // The address under which the session was opened, whatever its rules name now.
+        let ue = self.sessions.get(slot).map_or(setup.rules.ue, |hot| hot.ue);
         self.give_places(slot, &before, ue);
         if !self.take_places(slot, &places, ue) {
             self.give_places(slot, &places, ue);

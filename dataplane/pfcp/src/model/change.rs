@@ -6,7 +6,8 @@ use super::endpoint::{Environment, resolve};
 use super::forwarding::{Bar, BarChanges, Far, FarChanges, Forwarding, OuterHeaderCreation};
 use super::ids::UrrId;
 use super::limits::ModelLimits;
-use super::packet::{Pdr, PdrChanges};
+use super::networks::Port;
+use super::packet::{NetworkInstance, Pdr, PdrChanges};
 use super::quality::{Qer, QerChanges};
 use super::rejection::{FailedRule, Rejection};
 use super::session::{Resolution, SessionChange, SessionModel};
@@ -37,6 +38,7 @@ impl SessionModel {
         next.check_references(change)?;
         next.check(limits)?;
         check_applications(change, environment)?;
+        next.check_networks(change, environment)?;
         let mut resolution = Resolution {
             ended_urrs: change.remove_urrs.clone(),
             dissociated_urrs: dissociated(self, &next),
@@ -46,6 +48,39 @@ impl SessionModel {
         };
         resolve(self, &mut next, environment, &mut resolution)?;
         Ok((next, resolution))
+    }
+
+    /// A network instance that a rule names anew must be served where its packets pass.
+    fn check_networks(
+        &self,
+        change: &SessionChange,
+        environment: &Environment<'_>,
+    ) -> Result<(), Rejection> {
+        let created = change.create_pdrs.iter().map(|pdr| pdr.id);
+        let updated = change.update_pdrs.iter().map(|pdr| pdr.id);
+        let pdrs = created.chain(updated).filter_map(|id| self.pdrs.get(&id));
+        let pdrs = pdrs.map(|pdr| {
+            let port = Port::of_pdi(&pdr.pdi);
+            let instance = pdr.pdi.network_instance.as_ref();
+            (FailedRule::Pdr(pdr.id), port, instance)
+        });
+        let created = change.create_fars.iter().map(|far| far.id);
+        let updated = change.update_fars.iter().map(|far| far.id);
+        let fars = created.chain(updated).filter_map(|id| self.fars.get(&id));
+        let fars = fars.filter_map(|far| {
+            let forwarding = far.forwarding.as_ref()?;
+            let port = Port::of_forwarding(forwarding);
+            let instance = forwarding.network_instance.as_ref();
+            Some((FailedRule::Far(far.id), port, instance))
+        });
+        let serves = |port, instance: Option<&NetworkInstance>| {
+            instance.is_none_or(|instance| environment.networks.serves(port, instance))
+        };
+        let mut named = pdrs.chain(fars);
+        match named.find(|(_, port, instance)| !serves(*port, *instance)) {
+            Some((rule, ..)) => Err(Rejection::rule(rule).about(IeType::NETWORK_INSTANCE)),
+            None => Ok(()),
+        }
     }
 
     fn remove(&mut self, change: &SessionChange) -> Result<(), Rejection> {

@@ -21,6 +21,7 @@ fn change_with(
         session: SESSION,
         endpoints: pool,
         knows_application: &|application| application.0 == b"film",
+        networks: &Networks::Any,
     };
     model.changed(change, &ModelLimits::default(), &mut environment)
 }

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use qlink_types::ids::Teid;
 
 use super::ids::{FTeid, Seid};
+use super::networks::Networks;
 use super::packet::{ApplicationId, Interface, LocalFTeid, NetworkInstance, Pdr, UeAddress};
 use super::rejection::{FailedRule, Rejection};
 use super::session::{CreatedPdr, Resolution, SessionModel};
@@ -88,6 +89,8 @@ pub struct Environment<'a> {
     pub endpoints: &'a mut dyn Endpoints,
     /// Whether the filters of an application are known.
     pub knows_application: &'a dyn Fn(&ApplicationId) -> bool,
+    /// Which network instances rules may name.
+    pub networks: &'a Networks,
 }
 
 impl std::fmt::Debug for Environment<'_> {

@@ -15,6 +15,7 @@ mod endpoint;
 mod forwarding;
 mod ids;
 mod limits;
+mod networks;
 mod packet;
 mod quality;
 mod rejection;
@@ -34,6 +35,7 @@ pub use limits::{
     MAX_BARS, MAX_FARS, MAX_FILTERS, MAX_LINKED, MAX_PDRS, MAX_QERS, MAX_RULES_OF_PDR, MAX_SPLITS,
     MAX_URRS, ModelLimits,
 };
+pub use networks::{Networks, Port};
 pub use packet::{
     ApplicationId, Interface, LocalFTeid, NetworkInstance, OuterHeaderRemoval, Pdi, Pdr,
     PdrChanges, SdfFilter, SdfRule, UeAddress, UeRole,

@@ -209,6 +209,9 @@ impl Node {
             (Purpose::Report(seid, batch), Message::SessionReportResponse(answer)) => {
                 self.reported(turn, seid, &batch, answer);
             }
+            (Purpose::Farewell(seid, count), Message::SessionReportResponse(answer)) => {
+                Self::farewell_said(turn, (seid, count), &answer);
+            }
             (Purpose::Leave, Message::AssociationUpdateResponse(_))
             | (Purpose::NodeReport, Message::NodeReportResponse(_)) => {}
             (purpose, _) => {
@@ -261,6 +264,7 @@ impl Node {
             }
             Purpose::Setup => turn.note(Note::AssociationRefused(to)),
             Purpose::Report(seid, batch) => self.unreported(turn, seid, *batch),
+            Purpose::Farewell(seid, count) => turn.note(Note::ReportsLost(seid, count)),
             Purpose::Leave | Purpose::NodeReport => {}
         }
     }

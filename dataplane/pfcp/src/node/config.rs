@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::inbox::Room;
-use crate::model::{ModelLimits, NodeId, Time};
+use crate::model::{ModelLimits, Networks, NodeId, Time};
 use crate::wire::UpFeatures;
 
 /// The port of PFCP. Source: TS 29.244 §4.2.2.
@@ -187,6 +187,8 @@ pub struct NodeConfig {
     pub peers: Vec<PeerPrefix>,
     /// Where our requests go.
     pub request_port: RequestPort,
+    /// Which network instances rules may name.
+    pub networks: Networks,
     /// What we say that we can do, see [`FEATURES`](super::FEATURES).
     pub features: UpFeatures,
     /// Number of vendor-specific information elements.

@@ -27,5 +27,7 @@ pub const FEATURES: UpFeatures = UpFeatures::NONE
     .with(UpFeatures::IP6PL)
     // Downlink notifications wait as long as they are told to.
     .with(UpFeatures::DDND)
+    // Sessions of a part of a node that failed are ended or moved together.
+    .with(UpFeatures::RESPS)
     // Traffic is redirected.
     .with(UpFeatures::TREU);

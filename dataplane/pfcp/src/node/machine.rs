@@ -11,6 +11,7 @@ use super::outbox::Outbox;
 use super::record::{AssociationRecord, Record};
 use super::report::Batch;
 use super::session::{Retries, Session};
+use super::sets::{Farewells, Sweep};
 use crate::model::{ApplicationId, Endpoints, FSeid, NodeId, Seid, Time};
 use crate::wire::{Codec, CpFeatures, Header, Message, Pfd, Sequence};
 
@@ -27,6 +28,8 @@ pub(super) enum Purpose {
     NodeReport,
     /// To tell of a session.
     Report(Seid, Box<Batch>),
+    /// To tell the last usage of a session that is gone: so many reports.
+    Farewell(Seid, usize),
 }
 
 /// How an association is.
@@ -79,6 +82,8 @@ pub struct Node {
     pub(super) outboxes: BTreeMap<SocketAddr, Outbox<Purpose>>,
     pub(super) commands: BTreeMap<Token, Seid>,
     pub(super) retries: Retries,
+    pub(super) sweeps: Vec<Sweep>,
+    pub(super) farewells: Farewells,
     /// The last number of our requests; peers do not share numbers, but that does no harm.
     last_sequence: Sequence,
     next_token: u64,
@@ -99,6 +104,8 @@ impl Node {
             outboxes: BTreeMap::new(),
             commands: BTreeMap::new(),
             retries: Retries::default(),
+            sweeps: Vec::new(),
+            farewells: Farewells::new(),
             last_sequence: Sequence::default(),
             next_token: 1,
             next_seid: 1,

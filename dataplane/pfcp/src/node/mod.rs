@@ -33,6 +33,7 @@ mod record;
 mod report;
 mod restore;
 mod session;
+mod sets;
 
 pub use config::{NodeConfig, NodeLimits, PFCP_PORT, PeerPrefix, RequestPort, SeidKey, Timers};
 pub use event::{Command, Effect, End, Event, Kept, Note, Query, Token};

@@ -155,6 +155,12 @@ impl Node {
             Message::SessionEstablishmentRequest(request) => {
                 self.establish(turn, &origin, &request);
             }
+            Message::SessionSetDeletionRequest(request) => {
+                self.session_set_deletion(turn, &origin, &request);
+            }
+            Message::SessionSetModificationRequest(request) => {
+                self.session_set_modification(turn, &origin, &request);
+            }
             message @ (Message::SessionModificationRequest(_)
             | Message::SessionDeletionRequest(_)) => {
                 self.session_request(turn, origin, seid, message);
@@ -296,6 +302,7 @@ const fn is_request(kind: MessageType) -> bool {
             | MessageType::ASSOCIATION_RELEASE_REQUEST
             | MessageType::NODE_REPORT_REQUEST
             | MessageType::SESSION_SET_DELETION_REQUEST
+            | MessageType::SESSION_SET_MODIFICATION_REQUEST
             | MessageType::SESSION_ESTABLISHMENT_REQUEST
             | MessageType::SESSION_MODIFICATION_REQUEST
             | MessageType::SESSION_DELETION_REQUEST

@@ -21,6 +21,7 @@ use crate::model::{FSeid, NodeId, Seid, SessionChange, Time};
 use crate::wire::{
     ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest, Codec, CpFeatures, Header,
     MAX_MESSAGE_BYTES, Message, PfdManagementRequest, Sequence, SessionEstablishmentRequest,
+    SessionSets,
 };
 
 const MAGIC: [u8; 4] = *b"QPFN";
@@ -41,6 +42,8 @@ pub struct SessionRecord {
     pub rules: SessionChange,
     /// Seconds without a packet after which a report is made.
     pub inactivity_s: Option<u32>,
+    /// The sets that it belongs to.
+    pub sets: SessionSets,
 }
 
 /// An association as it stands.
@@ -212,6 +215,7 @@ impl SessionRecord {
             remote: message.cp,
             rules: message.rules,
             inactivity_s: message.inactivity_timer,
+            sets: message.sets,
         }
     }
 
@@ -222,6 +226,7 @@ impl SessionRecord {
             rules: self.rules.clone(),
             pdn: None,
             inactivity_timer: self.inactivity_s,
+            sets: self.sets.clone(),
         }
     }
 }

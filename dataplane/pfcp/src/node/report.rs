@@ -9,10 +9,12 @@ use super::outbox::Outbox;
 use super::record::Record;
 use super::session::Fate;
 use crate::model::{FSeid, FTeid, NodeId, Seid, UsageReport};
-use crate::wire::{CauseCode, DownlinkDataReport, SessionReportRequest, SessionReportResponse};
+use crate::wire::{
+    CauseCode, DownlinkDataReport, ReportFlags, SessionReportRequest, SessionReportResponse,
+};
 
 /// Most usage reports in one request (chosen: well below the usual MTU of 1500 bytes times four).
-const MAX_USAGE_IN_REPORT: usize = 32;
+pub(super) const MAX_USAGE_IN_REPORT: usize = 32;
 
 /// Most tunnel endpoints and detection rules that one report names.
 const MAX_NAMED: usize = 32;
@@ -51,6 +53,13 @@ pub(super) struct Reports {
 impl Reports {
     pub(super) fn into_usage(self) -> Vec<UsageReport> {
         self.usage.into()
+    }
+
+    /// What waits for the peer waits for nobody any more: the session is another's.
+    pub(super) fn unsettle(&mut self) {
+        if self.phase != Phase::Flying {
+            self.phase = Phase::Idle;
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -188,6 +197,7 @@ impl Node {
             error_indication: batch.errors.clone(),
             inactivity: batch.inactive,
             further_reports: None,
+            flags: ReportFlags::default(),
         };
         let lost = batch.usage.len();
         let purpose = Purpose::Report(seid, Box::new(batch));
@@ -284,6 +294,7 @@ impl Node {
 
     /// Sends reports that wait for room among our requests.
     pub(super) fn pump(&mut self, turn: &mut Turn<'_>, to: SocketAddr) {
+        self.send_farewells(turn);
         let room = |node: &Self| {
             let outbox = node.outboxes.get(&to);
             outbox.map_or(0, Outbox::len) < node.config.limits.outstanding
@@ -315,7 +326,7 @@ pub(super) fn acknowledged(turn: &mut Turn<'_>, session: Seid, reports: &[UsageR
 }
 
 /// The session's own address at the peer, of the family in which the association speaks.
-fn report_address(remote: &FSeid, peer: SocketAddr) -> SocketAddr {
+pub(super) fn report_address(remote: &FSeid, peer: SocketAddr) -> SocketAddr {
     let v4 = remote.v4.map(IpAddr::from);
     let v6 = remote.v6.map(IpAddr::from);
     let ip = if peer.is_ipv4() { v4.or(v6) } else { v6.or(v4) };

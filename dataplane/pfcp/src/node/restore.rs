@@ -6,7 +6,7 @@ use super::config::NodeConfig;
 use super::machine::{Node, Peer};
 use super::record::{Record, SessionRecord};
 use super::session::Session;
-use crate::model::{Endpoints, Environment, Rejection, Seid, SessionModel};
+use crate::model::{Endpoints, Environment, Networks, Rejection, Seid, SessionModel};
 use crate::wire::ApplicationPfds;
 
 /// Why records do not make a node.
@@ -79,11 +79,13 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&record.owner) else {
             return Ok(());
         };
-        // An application whose filters went since the session was changed last is no obstacle.
+        // An application whose filters went since the session was changed last is no obstacle, nor
+        // is a network instance that is served no more.
         let mut environment = Environment {
             session: seid,
             endpoints,
             knows_application: &|_| true,
+            networks: &Networks::Any,
         };
         let limits = &self.config.limits.model;
         let (model, _) = SessionModel::default()
@@ -92,6 +94,7 @@ impl Node {
         let mut session = Session::new(record.owner, record.remote);
         session.model = model;
         session.inactivity_s = record.inactivity_s;
+        session.sets = record.sets;
         peer.sessions.insert(seid);
         self.sessions.insert(seid, session);
         Ok(())

@@ -16,7 +16,7 @@ use crate::model::{
 use crate::wire::{
     CauseCode, FurtherReports, IeType, Message, SessionDeletionResponse,
     SessionEstablishmentRequest, SessionEstablishmentResponse, SessionModificationRequest,
-    SessionModificationResponse,
+    SessionModificationResponse, SessionSets,
 };
 
 /// Most usage reports in one answer (chosen: they fit a datagram with every part present).
@@ -30,13 +30,23 @@ pub(super) enum Fate {
     Goes,
 }
 
+/// Who hears the last usage of a session that nobody asked to end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastWord {
+    /// Nobody: its control plane function is gone.
+    Nobody,
+    /// Its control plane function, which had its whole set ended.
+    Report,
+}
+
 /// Rules that wait for the data plane.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     model: SessionModel,
     resolution: Resolution,
-    remote: FSeid,
+    pub(super) remote: FSeid,
     inactivity_s: Option<u32>,
+    sets: SessionSets,
 }
 
 #[derive(Debug, Clone)]
@@ -59,7 +69,9 @@ pub(super) struct Session {
     pub(super) remote: FSeid,
     pub(super) model: SessionModel,
     pub(super) inactivity_s: Option<u32>,
+    pub(super) sets: SessionSets,
     pub(super) fate: Fate,
+    pub(super) last_word: LastWord,
     pub(super) work: Option<Work>,
     pub(super) waiting: VecDeque<(Origin, Message)>,
     pub(super) reports: Reports,
@@ -72,7 +84,9 @@ impl Session {
             remote,
             model: SessionModel::default(),
             inactivity_s: None,
+            sets: SessionSets::default(),
             fate: Fate::Stays,
+            last_word: LastWord::Nobody,
             work: None,
             waiting: VecDeque::new(),
             reports: Reports::default(),
@@ -97,6 +111,7 @@ impl Session {
             remote: self.remote,
             rules: self.model.to_change(),
             inactivity_s: self.inactivity_s,
+            sets: self.sets.clone(),
         }
     }
 }
@@ -163,9 +178,10 @@ impl Node {
         request: &SessionEstablishmentRequest,
     ) {
         let seid = self.seid();
-        let judged = self
-            .check_establish(request)
-            .and_then(|()| self.judge(turn, seid, None, request.cp, &request.rules));
+        let judged = self.check_establish(request).and_then(|()| {
+            let kept = (request.cp, &request.sets);
+            self.judge(turn, seid, None, kept, &request.rules)
+        });
         let (model, resolution) = match judged {
             Ok(judged) => judged,
             Err(rejection) => return self.reject(turn, origin, request.cp.seid, rejection),
@@ -183,8 +199,10 @@ impl Node {
                 resolution,
                 remote: request.cp,
                 inactivity_s,
+                sets: request.sets.clone(),
             })),
         });
+        session.sets = request.sets.clone();
         self.sessions.insert(seid, session);
         if let Some(peer) = self.peers.get_mut(&request.node) {
             peer.sessions.insert(seid);
@@ -230,7 +248,7 @@ impl Node {
         turn: &mut Turn<'_>,
         seid: Seid,
         standing: Option<&SessionModel>,
-        remote: FSeid,
+        (remote, sets): (FSeid, &SessionSets),
         change: &SessionChange,
     ) -> Result<(SessionModel, Resolution), Rejection> {
         let applications = &self.applications;
@@ -238,6 +256,7 @@ impl Node {
             session: seid,
             endpoints: turn.endpoints,
             knows_application: &|application| applications.contains_key(application),
+            networks: &self.config.networks,
         };
         let empty = SessionModel::default();
         let (model, resolution) = standing.unwrap_or(&empty).changed(
@@ -251,6 +270,7 @@ impl Node {
             remote,
             rules: model.to_change(),
             inactivity_s: Some(0),
+            sets: sets.clone(),
         }));
         if record.to_bytes(&self.codec).is_err() {
             resolution.discard(seid, turn.endpoints);
@@ -310,11 +330,17 @@ impl Node {
         let session = self.sessions.get(&seid).ok_or(unknown)?;
         let remote = request.cp.unwrap_or(session.remote);
         let inactivity_s = request.inactivity_timer.or(session.inactivity_s);
+        let sets = session.sets.changed(&request.sets);
         self.check_remote(&remote)?;
         let query = query(&session.model, request)?;
         let standing = session.model.clone();
-        let (model, resolution) =
-            self.judge(turn, seid, Some(&standing), remote, &request.change)?;
+        let (model, resolution) = self.judge(
+            turn,
+            seid,
+            Some(&standing),
+            (remote, &sets),
+            &request.change,
+        )?;
         let command = Command::Modify {
             model: model.clone(),
             resolution: resolution.clone(),
@@ -331,6 +357,7 @@ impl Node {
             resolution,
             remote,
             inactivity_s,
+            sets,
         });
         if let Some(session) = self.sessions.get_mut(&seid) {
             session.work = Some(Work {
@@ -464,6 +491,7 @@ impl Node {
         session.model = change.model.clone();
         session.remote = change.remote;
         session.inactivity_s = change.inactivity_s;
+        session.sets = change.sets.clone();
         if session.fate == Fate::Goes {
             return None;
         }
@@ -539,10 +567,12 @@ impl Node {
         reports: Vec<UsageReport>,
     ) {
         let remote = self.remote_of(seid);
-        let mut reports = self.removed(turn, seid, Some(reports));
+        let (gone, mut reports) = self.removed(turn, seid, Some(reports));
         let Some(origin) = origin else {
-            if !reports.is_empty() {
-                turn.note(Note::ReportsLost(seid, reports.len()));
+            match gone.filter(|session| session.last_word == LastWord::Report) {
+                _ if reports.is_empty() => {}
+                Some(session) => self.say_farewell(turn, seid, &session, &reports),
+                None => turn.note(Note::ReportsLost(seid, reports.len())),
             }
             return;
         };
@@ -567,9 +597,9 @@ impl Node {
         turn: &mut Turn<'_>,
         seid: Seid,
         last: Option<Vec<UsageReport>>,
-    ) -> Vec<UsageReport> {
-        let Some(session) = self.sessions.remove(&seid) else {
-            return Vec::new();
+    ) -> (Option<Session>, Vec<UsageReport>) {
+        let Some(mut session) = self.sessions.remove(&seid) else {
+            return (None, Vec::new());
         };
         if let Some(peer) = self.peers.get_mut(&session.owner) {
             peer.sessions.remove(&seid);
@@ -578,16 +608,17 @@ impl Node {
         for endpoint in session.model.endpoints() {
             turn.endpoints.release(seid, endpoint);
         }
-        for (origin, _) in session.waiting {
+        for (origin, _) in std::mem::take(&mut session.waiting) {
             self.refuse(turn, &origin, Seid::default(), Cause::SessionUnknown);
         }
-        let mut reports = session.reports.into_usage();
+        let mut reports = std::mem::take(&mut session.reports).into_usage();
         if let Some(last) = last {
             turn.effects
                 .push(Effect::Persist(Record::SessionGone(seid)));
             reports.extend(last);
         }
-        reports
+        self.swept(turn, seid);
+        (Some(session), reports)
     }
 }
 

@@ -256,9 +256,13 @@ fn value<T: Value>(mut octets: Octets<'_>) -> Result<T, Fault> {
 /// make a node hold.
 pub(super) const fn repeats(ie: IeType) -> usize {
     match ie {
-        IeType::URR_ID | IeType::QER_ID | IeType::SDF_FILTER | IeType::LINKED_URR_ID => {
-            super::MAX_REFERENCES
-        }
+        IeType::URR_ID
+        | IeType::QER_ID
+        | IeType::SDF_FILTER
+        | IeType::LINKED_URR_ID
+        | IeType::FQ_CSID
+        | IeType::GROUP_ID
+        | IeType::CP_IP_ADDRESS => super::MAX_REFERENCES,
         IeType::ADDITIONAL_MONITORING_TIME => super::MAX_SPLITS,
         IeType::QFI => super::MAX_QFIS,
         _ => super::MAX_RULES,

@@ -7,14 +7,17 @@ use super::node::{
     AssociationReleaseRequest, AssociationReleaseResponse, AssociationSetupRequest,
     AssociationSetupResponse, AssociationUpdateRequest, AssociationUpdateResponse,
     HeartbeatRequest, HeartbeatResponse, NodeReportRequest, NodeReportResponse,
-    PfdManagementRequest, PfdManagementResponse, SessionSetDeletionRequest,
-    SessionSetDeletionResponse, VersionNotSupportedResponse,
+    PfdManagementRequest, PfdManagementResponse, VersionNotSupportedResponse,
 };
 use super::numbers::IeType;
 use super::session::{
     SessionDeletionRequest, SessionDeletionResponse, SessionEstablishmentRequest,
     SessionEstablishmentResponse, SessionModificationRequest, SessionModificationResponse,
     SessionReportRequest, SessionReportResponse,
+};
+use super::sets::{
+    SessionSetDeletionRequest, SessionSetDeletionResponse, SessionSetModificationRequest,
+    SessionSetModificationResponse,
 };
 use crate::model::{NodeId, Time};
 
@@ -120,6 +123,8 @@ messages! {
     NodeReportResponse = 13, NODE_REPORT_RESPONSE;
     SessionSetDeletionRequest = 14, SESSION_SET_DELETION_REQUEST;
     SessionSetDeletionResponse = 15, SESSION_SET_DELETION_RESPONSE;
+    SessionSetModificationRequest = 16, SESSION_SET_MODIFICATION_REQUEST;
+    SessionSetModificationResponse = 17, SESSION_SET_MODIFICATION_RESPONSE;
     SessionEstablishmentRequest = 50, SESSION_ESTABLISHMENT_REQUEST;
     SessionEstablishmentResponse = 51, SESSION_ESTABLISHMENT_RESPONSE;
     SessionModificationRequest = 52, SESSION_MODIFICATION_REQUEST;
@@ -300,6 +305,12 @@ impl Message {
             }
             .into(),
             MessageType::SESSION_SET_DELETION_REQUEST => SessionSetDeletionResponse {
+                node,
+                cause,
+                offending,
+            }
+            .into(),
+            MessageType::SESSION_SET_MODIFICATION_REQUEST => SessionSetModificationResponse {
                 node,
                 cause,
                 offending,

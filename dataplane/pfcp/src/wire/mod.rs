@@ -45,12 +45,12 @@
 //! | Association Release | 9, 10 | `node` | |
 //! | Version Not Supported | 11 | `node` | |
 //! | Node Report | 12, 13 | `node` | clock drift, path quality, peer restart |
-//! | Session Set Deletion | 14, 15 | `node` | |
-//! | Session Establishment | 50, 51 | `session` | User ID, S-NSSAI, APN/DNN, Trace, FQ-CSID, RAT type |
-//! | Session Modification | 52, 53 | `session` | Node ID, FQ-CSID, Trace, time-sensitive networking |
+//! | Session Set Deletion | 14, 15 | `sets` | |
+//! | Session Set Modification | 16, 17 | `sets` | |
+//! | Session Establishment | 50, 51 | `session` | User ID, S-NSSAI, APN/DNN, Trace, RAT type |
+//! | Session Modification | 52, 53 | `session` | Node ID, Trace, time-sensitive networking |
 //! | Session Deletion | 54, 55 | `session` | Load and Overload Control, packet rate status |
 //! | Session Report | 56, 57 | `session` | Load and Overload Control, set and path reports |
-//! | Session Set Modification | 16, 17 | none | [`DecodeError::UnknownType`] |
 //!
 //! # Information elements
 //!
@@ -68,7 +68,8 @@
 //! | Query URR, PFCPSMReq-Flags, PFCPSRRsp-Flags | `session` | |
 //! | Downlink Data Report, Error Indication Report | `session` | data status, packet size not kept |
 //! | UP and CP Function Features | `features` | 8 octets |
-//! | User Plane IP Resource Information, Remote GTP-U Peer, FQ-CSID | `node` | |
+//! | User Plane IP Resource Information, Remote GTP-U Peer | `node` | |
+//! | FQ-CSID, Group ID, Session Change Info, CP and Alternative SMF IP Address | `sets` | |
 //! | Application ID's PFDs, PFD contents | `pfd` | several contexts become one |
 //! | Failed Rule ID, Offending IE, Created PDR | `session` | MAR and SRR: cause 76 |
 //! | Traffic Endpoint, Ethernet filters, IP multicast, MAR, SRR | none | cause 76: PDIU and its like stay 0 |
@@ -93,6 +94,7 @@ mod numbers;
 mod pfd;
 mod rules;
 mod session;
+mod sets;
 mod values;
 
 pub use defect::{Defect, EncodeError};
@@ -104,20 +106,24 @@ pub use header::{
 pub use message::{Codec, DecodeError, ENTERPRISE_ID, Message, MessageType};
 pub use node::{
     AssociationReleaseRequest, AssociationReleaseResponse, AssociationSetupRequest,
-    AssociationSetupResponse, AssociationUpdateRequest, AssociationUpdateResponse, CsidNode,
-    FqCsid, HeartbeatRequest, HeartbeatResponse, NodeReportRequest, NodeReportResponse,
-    PfdManagementRequest, PfdManagementResponse, ReleaseRequest, RemotePeer,
-    SessionSetDeletionRequest, SessionSetDeletionResponse, Timer, UserPlaneResource,
-    VersionNotSupportedResponse,
+    AssociationSetupResponse, AssociationUpdateRequest, AssociationUpdateResponse,
+    HeartbeatRequest, HeartbeatResponse, NodeReportRequest, NodeReportResponse,
+    PfdManagementRequest, PfdManagementResponse, ReleaseRequest, RemotePeer, Timer,
+    UserPlaneResource, VersionNotSupportedResponse,
 };
 pub use numbers::{CauseCode, IeType};
 pub use pfd::{ApplicationPfds, CONTENT_LINE, CustomPfd, Pfd, PfdFlow};
 pub use rules::ModificationFlags;
 pub use session::{
-    BarOrder, DownlinkDataReport, FurtherReports, PdnType, ReportResponseFlags, ServiceInformation,
-    SessionDeletionRequest, SessionDeletionResponse, SessionEstablishmentRequest,
-    SessionEstablishmentResponse, SessionModificationRequest, SessionModificationResponse,
-    SessionReportRequest, SessionReportResponse, SuggestedPackets,
+    BarOrder, DownlinkDataReport, FurtherReports, PdnType, ReportFlags, ReportResponseFlags,
+    ServiceInformation, SessionDeletionRequest, SessionDeletionResponse,
+    SessionEstablishmentRequest, SessionEstablishmentResponse, SessionModificationRequest,
+    SessionModificationResponse, SessionReportRequest, SessionReportResponse, SuggestedPackets,
+};
+pub use sets::{
+    AlternativeSmf, CpAddress, CsidNode, FqCsid, GroupId, SessionChangeInfo,
+    SessionSetDeletionRequest, SessionSetDeletionResponse, SessionSetModificationRequest,
+    SessionSetModificationResponse, SessionSets,
 };
 
 /// Most rules of one kind in one message, and most repetitions of any other IE.

@@ -221,28 +221,6 @@ message! {
     }
 }
 
-message! {
-    /// Sessions of a part of a node that failed go. Source: TS 29.244 §7.4.6.1.
-    SessionSetDeletionRequest {
-        /// The sender.
-        node: NodeId = required NODE_ID,
-        /// The parts; without one, nothing is named.
-        sets: Vec<FqCsid> = list FQ_CSID,
-    }
-}
-
-message! {
-    /// Source: TS 29.244 §7.4.6.2.
-    SessionSetDeletionResponse {
-        /// The sender.
-        node: NodeId = required NODE_ID,
-        /// What came of it.
-        cause: CauseCode = required CAUSE,
-        /// The IE at fault.
-        offending: Option<IeType> = optional OFFENDING_IE,
-    }
-}
-
 flags! {
     /// How a user plane function wants to leave. Source: TS 29.244 §8.2.77.
     pub ReleaseRequest {
@@ -424,79 +402,6 @@ impl Value for RemotePeer {
         }
         if let Some(name) = &self.network_instance {
             out.counted(|out| name.write(out));
-        }
-    }
-}
-
-/// Parts of a node that fail together. Source: TS 29.244 §8.2.43.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct FqCsid {
-    /// The node.
-    pub node: CsidNode,
-    /// Its parts, 1 to 15.
-    pub csids: Vec<u16>,
-    /// What the node is (an MME, a gateway ...).
-    pub kind: Option<u8>,
-}
-
-/// The node of an [`FqCsid`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CsidNode {
-    /// IPv4 address.
-    V4(Ipv4Addr),
-    /// IPv6 address.
-    V6(Ipv6Addr),
-    /// Country, network and node in 32 bits.
-    Other([u8; 4]),
-}
-
-impl Value for FqCsid {
-    fn read(octets: &mut Octets<'_>) -> Result<Self, Fault> {
-        let head = octets.u8()?;
-        let node = match head >> 4 {
-            0 => CsidNode::V4(octets.v4()?),
-            1 => CsidNode::V6(octets.v6()?),
-            2 => CsidNode::Other(octets.array()?),
-            _ => return Err(Fault::Incorrect),
-        };
-        let count = head & 0x0f;
-        if count == 0 {
-            return Err(Fault::Incorrect);
-        }
-        let csids = (0..count).map(|_| octets.u16()).collect::<Result<_, _>>()?;
-        Ok(Self {
-            node,
-            csids,
-            kind: octets.u8().ok().map(|kind| kind & 0x0f),
-        })
-    }
-    fn write(&self, out: &mut Writer) {
-        let count = match u8::try_from(self.csids.len()) {
-            Ok(count @ 1..=15) => count,
-            _ => return out.fail(),
-        };
-        match &self.node {
-            CsidNode::V4(address) => {
-                out.u8(count);
-                out.bytes(&address.octets());
-            }
-            CsidNode::V6(address) => {
-                out.u8(0x10 | count);
-                out.bytes(&address.octets());
-            }
-            CsidNode::Other(node) => {
-                out.u8(0x20 | count);
-                out.bytes(node);
-            }
-        }
-        for csid in &self.csids {
-            out.u16(*csid);
-        }
-        if let Some(kind) = self.kind {
-            if kind > 15 {
-                out.fail();
-            }
-            out.u8(kind);
         }
     }
 }

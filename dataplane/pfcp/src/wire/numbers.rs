@@ -171,6 +171,7 @@ numbers! {
     QUERY_URR_REFERENCE = 125, "Query URR Reference";
     ADDITIONAL_USAGE_REPORTS_INFORMATION = 126, "Additional Usage Reports Information";
     CREATE_TRAFFIC_ENDPOINT = 127, "Create Traffic Endpoint";
+    CREATED_TRAFFIC_ENDPOINT = 128, "Created Traffic Endpoint";
     UPDATE_TRAFFIC_ENDPOINT = 129, "Update Traffic Endpoint";
     REMOVE_TRAFFIC_ENDPOINT = 130, "Remove Traffic Endpoint";
     TRAFFIC_ENDPOINT_ID = 131, "Traffic Endpoint ID";
@@ -188,11 +189,15 @@ numbers! {
     REMOVE_MAR = 168, "Remove MAR";
     UPDATE_MAR = 169, "Update MAR";
     MAR_ID = 170, "MAR ID";
+    ALTERNATIVE_SMF_IP_ADDRESS = 178, "Alternative SMF IP Address";
     QUOTA_VALIDITY_TIME = 181, "Quota Validity Time";
     USER_PLANE_PATH_RECOVERY_REPORT = 187, "User Plane Path Recovery Report";
     IP_MULTICAST_ADDRESSING_INFO = 188, "IP Multicast Addressing Info";
     CREATE_SRR = 212, "Create SRR";
     REDUNDANT_TRANSMISSION_PARAMETERS = 255, "Redundant Transmission Parameters";
+    PFCP_SESSION_CHANGE_INFO = 290, "PFCP Session Change Info";
+    GROUP_ID = 291, "Group ID";
+    CP_IP_ADDRESS = 292, "CP IP Address";
     CONTENT_ROOT = 0x8001, "Qlink Content Root";
     VOLUME_KIND = 0x8002, "Qlink Volume Kind";
 }

@@ -5,6 +5,7 @@ use super::ie::{Group, Octets, Part, Value, Writer, flags, message, part};
 use super::node::Timer;
 use super::numbers::{CauseCode, IeType};
 use super::rules::ModificationFlags;
+use super::sets::SessionSets;
 use crate::model::{
     BarChanges, CreatedPdr, FSeid, FTeid, FailedRule, NodeId, PdrId, Qfi, SessionChange, UrrId,
     UsageReport,
@@ -23,6 +24,8 @@ message! {
         pdn: Option<PdnType> = optional PDN_TYPE,
         /// Seconds without a packet after which a report is made.
         inactivity_timer: Option<u32> = optional USER_PLANE_INACTIVITY_TIMER,
+        /// The sets that it belongs to.
+        sets: SessionSets = inline,
     }
     refuses [CREATE_TRAFFIC_ENDPOINT, CREATE_MAR, CREATE_SRR]
 }
@@ -60,6 +63,8 @@ message! {
         inactivity_timer: Option<u32> = optional USER_PLANE_INACTIVITY_TIMER,
         /// Number that the reports asked for repeat.
         query_reference: Option<u32> = optional QUERY_URR_REFERENCE,
+        /// The sets that it belongs to from now on; see [`SessionSets::changed`].
+        sets: SessionSets = inline,
     }
     refuses [
         CREATE_TRAFFIC_ENDPOINT, UPDATE_TRAFFIC_ENDPOINT, REMOVE_TRAFFIC_ENDPOINT, CREATE_MAR,
@@ -119,6 +124,16 @@ pub struct SessionReportRequest {
     pub inactivity: bool,
     /// Reports of usage that follow.
     pub further_reports: Option<FurtherReports>,
+    /// What else is said.
+    pub flags: ReportFlags,
+}
+
+flags! {
+    /// Source: TS 29.244 §8.2.119, PFCPSRReq-Flags.
+    pub ReportFlags {
+        /// The user plane function has ended the session: nothing follows (PSDBU).
+        deleted = 1,
+    }
 }
 
 flags! {
@@ -165,6 +180,7 @@ impl Part for SessionReportRequest {
             error_indication: endpoints.map(|Endpoints(list)| list).unwrap_or_default(),
             inactivity: kind.inactivity,
             further_reports: group.optional(IeType::ADDITIONAL_USAGE_REPORTS_INFORMATION)?,
+            flags: group.defaulted(IeType::PFCPSRREQ_FLAGS)?,
         })
     }
 
@@ -185,6 +201,7 @@ impl Part for SessionReportRequest {
             IeType::ADDITIONAL_USAGE_REPORTS_INFORMATION,
             &self.further_reports,
         );
+        out.defaulted(IeType::PFCPSRREQ_FLAGS, &self.flags);
     }
 }
 

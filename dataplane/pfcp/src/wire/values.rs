@@ -7,6 +7,7 @@ use qlink_types::ids::{ContentId, Teid};
 use super::defect::Fault;
 use super::ie::{Octets, Value, Writer};
 use super::numbers::{CauseCode, IeType};
+use super::sets::GroupId;
 use crate::model::{
     ApplicationId, ApplyAction, BarId, BitRate, FSeid, FTeid, FarId, Gate, Interface, LocalFTeid,
     MeasurementInformation, MeasurementMethod, NetworkInstance, NodeId, OuterHeaderCreation,
@@ -333,6 +334,7 @@ macro_rules! names {
 names! {
     NetworkInstance, 100;
     ApplicationId, 255;
+    GroupId, 255;
 }
 
 impl Value for Interface {

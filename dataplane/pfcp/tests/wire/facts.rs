@@ -425,6 +425,9 @@ fn node_facts(facts: &mut Collector, message: &Message) {
         Message::SessionSetDeletionResponse(answer) => {
             facts.outcome(answer.cause, answer.offending);
         }
+        Message::SessionSetModificationResponse(answer) => {
+            facts.outcome(answer.cause, answer.offending);
+        }
         Message::PfdManagementRequest(request) => {
             for pfd in request.applications.iter().flat_map(|of| &of.pfds) {
                 let flows = pfd.flow.iter().chain(&pfd.more_flows);

@@ -252,7 +252,7 @@ fn every_request_but_a_heartbeat_has_a_refusal_of_its_own_type() {
         cause: CauseCode::MANDATORY_IE_MISSING,
         offending: IeType::F_SEID,
     };
-    let requests = [3, 5, 7, 9, 12, 14, 50, 52, 54, 56].map(MessageType::new);
+    let requests = [3, 5, 7, 9, 12, 14, 16, 50, 52, 54, 56].map(MessageType::new);
 
     for kind in MessageType::KNOWN {
         let refusal = Message::refusal(*kind, &us, Time::new(1), defect);

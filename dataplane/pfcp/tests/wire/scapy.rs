@@ -261,6 +261,7 @@ fn establishment() -> SessionEstablishmentRequest {
         },
         pdn: Some(PdnType::V4V6),
         inactivity_timer: Some(3600),
+        sets: SessionSets::default(),
     }
 }
 
@@ -330,6 +331,7 @@ fn modification() -> SessionModificationRequest {
         query: vec![UrrId::new(1)],
         inactivity_timer: None,
         query_reference: Some(99),
+        sets: SessionSets::default(),
     }
 }
 
@@ -376,6 +378,7 @@ fn report() -> SessionReportRequest {
         }],
         inactivity: true,
         further_reports: Some(FurtherReports::Count(3)),
+        flags: ReportFlags::default(),
     }
 }
 
@@ -533,8 +536,10 @@ const NEWER: &[&str] = &[
     "IE_CPFunctionFeatures extra 1",
     "IE_FqCSID extra 1",
     "IE_NotImplemented 48",
+    "IE_NotImplemented 161",
     "IE_NotImplemented 181",
     "IE_NotImplemented 187",
+    "IE_NotImplemented 291",
     "IE_RemoteGTP_U_Peer extra 1",
     "IE_ReportingTriggers extra 1",
     "IE_UE_IP_Address extra 1",

@@ -12,7 +12,7 @@ use qlink_pfcp::node::Timers;
 use qlink_pfcp::sim::{Happened, Smf, SmfConfig};
 use qlink_pfcp::wire::{
     CauseCode, ENTERPRISE_ID, MessageType, ModificationFlags, SessionModificationRequest,
-    SessionReportRequest, UpFeatures,
+    SessionReportRequest, SessionSets, UpFeatures,
 };
 
 use qlink_types::ids::Teid;
@@ -342,5 +342,6 @@ fn modification(change: SessionChange) -> SessionModificationRequest {
         query: Vec::new(),
         inactivity_timer: None,
         query_reference: None,
+        sets: SessionSets::default(),
     }
 }

@@ -9,3 +9,4 @@ mod reports;
 mod restoring;
 mod rig;
 mod sessions;
+mod sets;

@@ -30,6 +30,7 @@ pub(super) fn config() -> NodeConfig {
             length: 24,
         }],
         request_port: RequestPort::Standard,
+        networks: Networks::Any,
         features: FEATURES,
         enterprise: ENTERPRISE_ID,
         limits: NodeLimits::default(),
@@ -323,5 +324,6 @@ pub(super) fn change(change: SessionChange) -> SessionModificationRequest {
         query: Vec::new(),
         inactivity_timer: None,
         query_reference: None,
+        sets: SessionSets::default(),
     }
 }

@@ -87,6 +87,46 @@ pub(super) fn pfd(s: &mut Source<'_>) -> Pfd {
     }
 }
 
+pub(super) fn csid(s: &mut Source<'_>) -> FqCsid {
+    FqCsid {
+        node: match s.below(3) {
+            0 => CsidNode::V4(v4(s)),
+            1 => CsidNode::V6(v6(s)),
+            _ => CsidNode::Other(s.u32().to_be_bytes()),
+        },
+        csids: s.some(15, Source::u16),
+        kind: s.maybe(|s| s.below(16)),
+    }
+}
+
+pub(super) fn group(s: &mut Source<'_>) -> GroupId {
+    GroupId(s.bytes(20))
+}
+
+pub(super) fn cp_address(s: &mut Source<'_>) -> CpAddress {
+    let (v4, v6) = addresses(s);
+    CpAddress { v4, v6 }
+}
+
+pub(super) fn session_change_info(s: &mut Source<'_>) -> SessionChangeInfo {
+    SessionChangeInfo {
+        sets: s.list(2, csid),
+        groups: s.list(2, group),
+        addresses: s.list(2, cp_address),
+        alternative: AlternativeSmf {
+            address: cp_address(s),
+            preferred: s.coin(),
+        },
+    }
+}
+
+pub(super) fn session_sets(s: &mut Source<'_>) -> SessionSets {
+    SessionSets {
+        csids: s.list(2, csid),
+        group: s.maybe(group),
+    }
+}
+
 pub(super) fn further(s: &mut Source<'_>) -> FurtherReports {
     match s.coin() {
         true => FurtherReports::Some,
@@ -196,18 +236,21 @@ pub(super) fn node_message(s: &mut Source<'_>, kind: MessageType) -> Message {
         .into(),
         MessageType::SESSION_SET_DELETION_REQUEST => SessionSetDeletionRequest {
             node: node(s),
-            sets: s.list(2, |s| FqCsid {
-                node: match s.below(3) {
-                    0 => CsidNode::V4(v4(s)),
-                    1 => CsidNode::V6(v6(s)),
-                    _ => CsidNode::Other(s.u32().to_be_bytes()),
-                },
-                csids: s.some(15, Source::u16),
-                kind: s.maybe(|s| s.below(16)),
-            }),
+            sets: s.list(2, csid),
         }
         .into(),
-        _ => SessionSetDeletionResponse {
+        MessageType::SESSION_SET_DELETION_RESPONSE => SessionSetDeletionResponse {
+            node: node(s),
+            cause: cause(s),
+            offending: offending(s),
+        }
+        .into(),
+        MessageType::SESSION_SET_MODIFICATION_REQUEST => SessionSetModificationRequest {
+            node: node(s),
+            changes: s.some(2, session_change_info),
+        }
+        .into(),
+        _ => SessionSetModificationResponse {
             node: node(s),
             cause: cause(s),
             offending: offending(s),
@@ -262,6 +305,7 @@ pub(super) fn session_message(s: &mut Source<'_>, kind: MessageType) -> Message 
                 _ => PdnType::V4V6,
             }),
             inactivity_timer: s.maybe(Source::u32),
+            sets: session_sets(s),
         }
         .into(),
         MessageType::SESSION_MODIFICATION_REQUEST => SessionModificationRequest {
@@ -275,6 +319,7 @@ pub(super) fn session_message(s: &mut Source<'_>, kind: MessageType) -> Message 
             query: s.list(3, urr_id),
             inactivity_timer: s.maybe(Source::u32),
             query_reference: s.maybe(Source::u32),
+            sets: session_sets(s),
         }
         .into(),
         MessageType::SESSION_DELETION_REQUEST => SessionDeletionRequest {}.into(),
@@ -290,6 +335,7 @@ pub(super) fn session_message(s: &mut Source<'_>, kind: MessageType) -> Message 
             error_indication: s.list(3, fteid),
             inactivity: s.coin(),
             further_reports: s.maybe(further),
+            flags: ReportFlags { deleted: s.coin() },
         }
         .into(),
         _ => SessionReportResponse {

@@ -1,0 +1,275 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::rig::*;
+use crate::model::*;
+use crate::node::*;
+use crate::sim::{Happened, Smf};
+use crate::wire::*;
+
+fn part(node: u8, csids: &[u16], kind: u8) -> FqCsid {
+    FqCsid {
+        node: CsidNode::V4(Ipv4Addr::new(192, 0, 2, node)),
+        csids: csids.to_vec(),
+        kind: Some(kind),
+    }
+}
+
+fn sets(csids: Vec<FqCsid>, group: Option<&str>) -> SessionSets {
+    SessionSets {
+        csids,
+        group: group.map(|name| GroupId(name.as_bytes().to_vec())),
+    }
+}
+
+/// Opens a session of these sets; its number at the control plane.
+fn open(rig: &mut Rig, smf: &mut Smf, number: u8, sets: SessionSets) -> Seid {
+    let session = smf.establish_in(rig.now, plan(number).rules(), sets);
+    let happened = rig.talk(smf, SMF);
+    let stands = happened
+        .iter()
+        .any(|happened| matches!(happened, Happened::Established { .. }));
+    assert!(stands, "{happened:?}");
+    session
+}
+
+/// Three sessions of two nodes' parts.
+fn three() -> (Rig, Smf) {
+    let (mut rig, mut smf) = associated();
+    open(
+        &mut rig,
+        &mut smf,
+        1,
+        sets(vec![part(1, &[1], 0), part(2, &[7], 1)], None),
+    );
+    open(&mut rig, &mut smf, 2, sets(vec![part(1, &[2, 3], 0)], None));
+    open(&mut rig, &mut smf, 3, sets(Vec::new(), Some("b")));
+    (rig, smf)
+}
+
+fn done(happened: &[Happened]) -> usize {
+    let deletion = Happened::Done(MessageType::SESSION_SET_DELETION_REQUEST);
+    happened
+        .iter()
+        .filter(|happened| **happened == deletion)
+        .count()
+}
+
+fn last_words(happened: &[Happened]) -> usize {
+    let last = happened.iter().filter(
+        |happened| matches!(happened, Happened::Reported { report, .. } if report.flags.deleted),
+    );
+    last.count()
+}
+
+#[test]
+fn a_set_ends_by_node_and_part_and_its_sessions_tell_their_last_usage() {
+    let (mut rig, mut smf) = three();
+
+    // The same number at another node, and another number at that node, name nobody.
+    smf.delete_sets(rig.now, vec![part(9, &[1], 0), part(2, &[1], 1)]);
+    let happened = rig.talk(&mut smf, SMF);
+    assert_eq!((done(&happened), rig.node.sessions().count()), (1, 3));
+    smf.delete_sets(rig.now, vec![part(2, &[6, 7], 1)]);
+    let happened = rig.talk(&mut smf, SMF);
+    assert_eq!((done(&happened), last_words(&happened)), (1, 1));
+    smf.delete_sets(rig.now, vec![part(1, &[3], 0)]);
+    let happened = rig.talk(&mut smf, SMF);
+
+    assert_eq!((done(&happened), last_words(&happened)), (1, 1));
+    assert_eq!(rig.node.sessions().count(), 1);
+    assert_eq!(rig.noted("reports_lost"), 0);
+    rig.assert_sound();
+}
+
+#[test]
+fn the_answer_waits_until_the_last_session_is_gone() {
+    let (mut rig, mut smf) = three();
+    rig.mood = Mood::Slow;
+    smf.delete_sets(rig.now, vec![part(1, &[1, 2], 0)]);
+
+    assert_eq!(done(&rig.talk(&mut smf, SMF)), 0);
+    rig.run_one();
+    assert_eq!(done(&rig.talk(&mut smf, SMF)), 0);
+    rig.run_one();
+    assert_eq!(done(&rig.talk(&mut smf, SMF)), 1);
+
+    rig.assert_sound();
+}
+
+#[test]
+fn a_deletion_that_fails_is_tried_again_and_answered_then() {
+    let (mut rig, mut smf) = three();
+    rig.mood = Mood::Broken;
+    smf.delete_sets(rig.now, vec![part(1, &[1], 0)]);
+    assert_eq!(done(&rig.talk(&mut smf, SMF)), 0);
+
+    rig.mood = Mood::Willing;
+    let happened = rig.wait_with(&mut smf, SMF, 10);
+
+    assert_eq!(done(&happened), 1);
+    rig.assert_sound();
+}
+
+#[test]
+fn a_modification_replaces_the_part_of_the_same_kind_of_node() {
+    let (mut rig, mut smf) = associated();
+    let first = sets(vec![part(1, &[1], 0), part(2, &[7], 1)], None);
+    let session = open(&mut rig, &mut smf, 1, first);
+    let request = SessionModificationRequest {
+        sets: sets(vec![part(3, &[4], 0)], None),
+        ..change(SessionChange::default())
+    };
+    smf.modify(rig.now, session, request);
+    rig.talk(&mut smf, SMF);
+
+    smf.delete_sets(rig.now, vec![part(1, &[1], 0)]);
+    rig.talk(&mut smf, SMF);
+    assert_eq!(rig.node.sessions().count(), 1);
+    // The journal has the sets as they are now.
+    let codec = Codec::default();
+    let records = rig.journal.iter();
+    let records = records.map(|bytes| Record::from_bytes(bytes, &codec).unwrap());
+    let mut pool = crate::testing::Pool::new(1000);
+    let restored = Node::restore(config(), records, rig.now, &mut pool).unwrap();
+    assert_eq!(restored.snapshot(), rig.node.snapshot());
+    rig.node = restored;
+    smf.delete_sets(rig.now, vec![part(3, &[4], 0)]);
+    rig.talk(&mut smf, SMF);
+
+    assert_eq!(rig.node.sessions().count(), 0);
+}
+
+#[test]
+fn a_peer_ends_no_sessions_of_another() {
+    let (mut rig, mut smf) = three();
+    let mut other = smf_at(OTHER, 7);
+    other.associate(rig.now);
+    rig.talk(&mut other, OTHER);
+
+    other.delete_sets(rig.now, vec![part(1, &[1, 2, 3], 0)]);
+    let happened = rig.talk(&mut other, OTHER);
+
+    assert_eq!(done(&happened), 1);
+    assert_eq!(rig.node.sessions().count(), 3);
+    // Nor one that names itself as somebody who has no association.
+    let stranger = SessionSetDeletionRequest {
+        node: NodeId::Fqdn("nobody".to_owned()),
+        sets: vec![part(1, &[1], 0)],
+    };
+    let answers = rig.say(SMF, Header::node(Sequence::new(900)), stranger);
+    let [(_, Message::SessionSetDeletionResponse(answer))] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    assert_eq!(answer.cause, CauseCode::NO_ESTABLISHED_ASSOCIATION);
+    rig.talk(&mut smf, SMF);
+}
+
+#[test]
+fn last_words_wait_for_room_and_all_are_said() {
+    let limits = NodeLimits {
+        outstanding: 2,
+        ..NodeLimits::default()
+    };
+    let (mut rig, mut smf) = associated_by(NodeConfig { limits, ..config() });
+    for number in 1..=20 {
+        open(
+            &mut rig,
+            &mut smf,
+            number,
+            sets(vec![part(1, &[1], 0)], None),
+        );
+    }
+
+    smf.delete_sets(rig.now, vec![part(1, &[1], 0)]);
+    let happened = rig.talk(&mut smf, SMF);
+
+    assert_eq!((done(&happened), last_words(&happened)), (1, 20));
+    assert_eq!(rig.noted("reports_lost"), 0);
+}
+
+fn to(address: IpAddr) -> AlternativeSmf {
+    let IpAddr::V4(v4) = address else {
+        panic!("an IPv4 address");
+    };
+    AlternativeSmf {
+        address: CpAddress {
+            v4: Some(v4),
+            v6: None,
+        },
+        preferred: false,
+    }
+}
+
+fn moved(groups: &[&str], csids: Vec<FqCsid>, address: IpAddr) -> SessionChangeInfo {
+    let groups = groups.iter().map(|name| GroupId(name.as_bytes().to_vec()));
+    SessionChangeInfo {
+        sets: csids,
+        groups: groups.collect(),
+        addresses: Vec::new(),
+        alternative: to(address),
+    }
+}
+
+#[test]
+fn a_set_moves_to_another_function_which_hears_its_reports_and_may_change_it() {
+    let (mut rig, mut smf) = three();
+    let mut other = smf_at(OTHER, 7);
+    other.associate(rig.now);
+    rig.talk(&mut other, OTHER);
+    let change_info = moved(&["b"], vec![part(1, &[1], 0)], OTHER.ip());
+
+    smf.move_sets(rig.now, vec![change_info]);
+    let happened = rig.talk(&mut smf, SMF);
+
+    let kind = MessageType::SESSION_SET_MODIFICATION_REQUEST;
+    assert_eq!(happened, [Happened::Done(kind)]);
+    let owners: Vec<&NodeId> = rig
+        .node
+        .sessions()
+        .map(|(seid, _)| rig.node.session(seid).unwrap().1)
+        .collect();
+    let theirs = NodeId::Fqdn(format!("smf-{}", OTHER.ip()));
+    assert_eq!(owners.iter().filter(|owner| ***owner == theirs).count(), 2);
+    let seids: Vec<Seid> = rig.node.sessions().map(|(seid, _)| seid).collect();
+    for seid in &seids {
+        rig.event(Event::Usage {
+            session: *seid,
+            reports: vec![report(UrrId::new(1), 1)],
+        });
+    }
+    let at = |address| move |(to, _): &&(std::net::SocketAddr, Vec<u8>)| *to == address;
+    assert_eq!(rig.sent.iter().filter(at(OTHER)).count(), 2);
+    assert_eq!(rig.sent.iter().filter(at(SMF)).count(), 1);
+    // The association that they left ends without them.
+    smf.release(rig.now);
+    rig.talk(&mut smf, SMF);
+    assert_eq!(rig.node.sessions().count(), 2);
+    rig.assert_sound();
+}
+
+#[test]
+fn a_set_does_not_move_to_a_function_that_is_not_there() {
+    let (mut rig, mut smf) = three();
+    let before = rig.node.snapshot();
+
+    smf.move_sets(
+        rig.now,
+        vec![
+            moved(&["b"], Vec::new(), SMF.ip()),
+            moved(&["b"], Vec::new(), OTHER.ip()),
+        ],
+    );
+    let happened = rig.talk(&mut smf, SMF);
+
+    let [
+        Happened::Refused {
+            cause, offending, ..
+        },
+    ] = happened[..]
+    else {
+        panic!("{happened:?}");
+    };
+    assert_eq!(cause, CauseCode::NO_ESTABLISHED_ASSOCIATION);
+    assert_eq!(offending, Some(IeType::ALTERNATIVE_SMF_IP_ADDRESS));
+    assert_eq!(rig.node.snapshot(), before);
+}
