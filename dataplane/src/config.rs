@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::export::IpfixConfig;
 use crate::forwarding::{MtuConfig, NatLog, NatTable};
 use crate::n4::{PfcpConfig, PfcpConfigError};
+use crate::paths::PathsConfig;
 use crate::plane::PlaneLimits;
 use crate::ports::{DpdkN6, DpdkSettings, N3Backend, XdpN6, XdpSettings};
 use crate::shard::WORKERS_MAX;
@@ -81,6 +82,14 @@ pub struct DataplaneConfig {
     /// Export of counters as IPFIX; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipfix: Option<IpfixConfig>,
+    /// How paths to GTP-U peers are watched; a table of its own.
+    #[serde(default)]
+    pub paths: PathsConfig,
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered over HTTP, for example
+    /// `127.0.0.1:9102`; port 0 chooses one and logs it. Who reaches it reads how much passes, not
+    /// whose it is: keep it off subscribers' networks. Absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// What carries N3: `auto`, the fastest one that works here and now, of those that this
     /// configuration describes; `udp`, a socket; `uring`, a socket by io_uring; `xdp`, the interface
     /// of the table `xdp`; `dpdk`, a device of the table `dpdk`; `packet`, a passive tap on the interface of the table `packet`, which
@@ -416,6 +425,7 @@ impl DataplaneConfig {
         if let Some(nat) = &self.nat {
             self.check_nat(nat)?;
         }
+        self.paths.validate()?;
         if let Some(ipfix) = &self.ipfix {
             ipfix.validate()?;
         }

@@ -19,7 +19,9 @@ use qlink_types::ids::{ContentId, SessionId, Teid};
 
 use crate::contents::Copy;
 use crate::journal::{Journal, requests_of};
+use crate::metrics::{JournalName, MetricsEndpoint};
 use crate::n4::N4;
+use crate::paths::{Expected, PathWatch};
 use crate::ruled::{RuledChange, RuledSetup};
 use crate::shard::{Place, Route};
 use crate::trace::{Tap, Traces};
@@ -75,6 +77,13 @@ pub(crate) enum Command {
         slot: SessionSlot,
         kept: Kept,
     },
+    /// Sends echo requests; the answers that are waited for, sorted.
+    Echo {
+        expected: Arc<[Expected]>,
+        ask: Vec<Expected>,
+    },
+    /// Nothing: the worker shows that it works.
+    Probe,
     Trace {
         tap: Tap,
     },
@@ -103,7 +112,7 @@ pub(crate) enum Outcome {
 pub(crate) type Order = (Command, Sender<Result<Outcome, Refusal>>);
 
 /// The control thread's end of the channel to a worker.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct WorkerHandle {
     orders: Sender<Order>,
     bell: Bell,
@@ -117,13 +126,22 @@ impl WorkerHandle {
     }
 
     pub(crate) fn run(&self, command: Command) -> Result<Outcome, Refusal> {
+        self.run_within(command, WORKER_TIMEOUT)
+    }
+
+    /// [`Self::run`], waiting no longer than `timeout` for each of place and answer.
+    pub(crate) fn run_within(
+        &self,
+        command: Command,
+        timeout: Duration,
+    ) -> Result<Outcome, Refusal> {
         let (result, answer) = bounded(1);
         self.orders
-            .send_timeout((command, result), WORKER_TIMEOUT)
+            .send_timeout((command, result), timeout)
             .map_err(|_| Refusal::new(Cause::Busy, "the worker takes no commands"))?;
         self.bell.ring();
         answer
-            .recv_timeout(WORKER_TIMEOUT)
+            .recv_timeout(timeout)
             .map_err(|_| Refusal::new(Cause::Busy, "the worker did not answer"))?
     }
 
@@ -194,6 +212,9 @@ pub(crate) struct Control {
     /// The PFCP endpoint, where there is one.
     pub(crate) n4: Option<Box<N4>>,
     pub(crate) traces: Traces,
+    pub(crate) metrics: MetricsEndpoint,
+    /// Taken out while it works.
+    pub(crate) paths: Option<Box<PathWatch>>,
 }
 
 impl Control {
@@ -202,6 +223,14 @@ impl Control {
         if let Some(mut n4) = self.n4.take() {
             n4.turn(self, now_ns);
             self.n4 = Some(n4);
+        }
+    }
+
+    /// Watches the paths to GTP-U peers; `now_ns` is monotonic.
+    pub(crate) fn turn_paths(&mut self, now_ns: u64) {
+        if let Some(mut paths) = self.paths.take() {
+            paths.turn(self, now_ns);
+            self.paths = Some(paths);
         }
     }
 
@@ -223,7 +252,9 @@ impl Control {
             Request::TraceProgress { session } => self.trace_progress(session),
             Request::Charges { session } => self.charges(session),
         };
-        result.unwrap_or_else(|refusal| Answer::Refused { refusal })
+        let answer = result.unwrap_or_else(|refusal| Answer::Refused { refusal });
+        self.metrics.control.answered(&answer);
+        answer
     }
 
     fn list(&self, after: Option<SessionId>) -> Result<Answer, Refusal> {
@@ -455,13 +486,15 @@ impl Control {
             && let Err(error) = self.journal.rewrite(requests_of(&self.association))
         {
             tracing::error!(%error, "the control journal cannot be rewritten");
+            self.metrics.control.journal_failed(JournalName::Control);
         }
-        self.journal
-            .append(std::slice::from_ref(request))
-            .map_err(|error| {
-                tracing::error!(%error, "the control journal cannot be written");
-                Refusal::new(Cause::SystemFailure, &format!("journal: {error}"))
-            })
+        let written = self.journal.append(std::slice::from_ref(request));
+        self.metrics.standing.control_journal(written.is_err());
+        written.map_err(|error| {
+            tracing::error!(%error, "the control journal cannot be written");
+            self.metrics.control.journal_failed(JournalName::Control);
+            Refusal::new(Cause::SystemFailure, &format!("journal: {error}"))
+        })
     }
 }
 

@@ -63,6 +63,8 @@ fn control(folder: &std::path::Path) -> Control {
         }],
         journal: Journal::open(&folder.join("journal")).unwrap().0,
         traces: Traces::new("127.0.0.1:2152".parse().unwrap()),
+        metrics: MetricsEndpoint::open(None).unwrap(),
+        paths: None,
         info: DataPlaneInfo {
             incarnation: Incarnation::new(1),
             n3: "127.0.0.1:2152".parse().unwrap(),

@@ -24,6 +24,7 @@ mod journal;
 mod metrics;
 mod n4;
 pub mod parse;
+mod paths;
 pub mod pipeline;
 pub mod plane;
 mod ports;
@@ -45,6 +46,7 @@ pub use forwarding::{MssPolicy, MtuConfig, NatFiltering, NatLog, NatTable};
 pub use journal::JournalError;
 pub use metrics::metrics_text;
 pub use n4::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError, ServedNetwork, ServedPort};
+pub use paths::PathsConfig;
 pub use ports::{
     Choice, DpdkN6, DpdkNeighbour, DpdkSettings, HardwareAddress, N3Backend, N3BackendError,
     Network, NetworkError, PassedOver, XdpCopy, XdpFrameBytes, XdpFrameBytesError, XdpMode, XdpN6,

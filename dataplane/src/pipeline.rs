@@ -10,6 +10,7 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use qlink_content::Direction;
 use qlink_io::{BURST_MAX, Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource};
@@ -26,6 +27,7 @@ use qlink_wire::{
 
 use crate::forwarding::process_from_network;
 use crate::parse::{Inner, UsualInner, UsualPorts, parse_inner};
+use crate::paths::{Answered, Expected};
 use crate::plane::{NO_ENTRY, Plane};
 use crate::ruled::RuledPacket;
 use crate::shard::Handed;
@@ -115,6 +117,8 @@ enum Parsed<'a> {
 enum SignalIn {
     /// An echo request.
     Echo { sequence: u16, to: SocketAddr },
+    /// The answer to one of ours.
+    EchoAnswer { sequence: u16, from: SocketAddr },
     /// A G-PDU with an extension header that we would have to understand.
     Extension { from: IpAddr },
     /// A peer does not know a tunnel of ours.
@@ -799,6 +803,11 @@ impl Plane {
             };
             match *signal {
                 SignalIn::Echo { sequence, to } => self.heed_echo(sequence, to),
+                SignalIn::EchoAnswer { sequence, from } => {
+                    if self.answers.take((from, sequence)) == Answered::Refused {
+                        self.arena.count_drop(DropReason::GtpuSignalling, 1);
+                    }
+                }
                 SignalIn::Extension { from } => {
                     self.arena.count_drop(DropReason::GtpuExtensionUnknown, 1);
                     // Whether it is sent is counted where it is sent.
@@ -821,6 +830,15 @@ impl Plane {
             self.arena.count_drop(DropReason::PeerUnknown, 1);
         } else if self.signals.echo(sequence, to) == Queued::No {
             self.arena.count_drop(DropReason::GtpuSignalling, 1);
+        }
+    }
+
+    /// Asks peers, and lets their answers through.
+    pub(crate) fn ask_peers(&mut self, expected: Arc<[Expected]>, ask: &[Expected]) {
+        self.answers.expect(expected);
+        for (to, sequence) in ask {
+            // One that finds no room is asked again, as one that got lost.
+            let _ = self.signals.ask(*sequence, *to);
         }
     }
 
@@ -865,6 +883,9 @@ fn ruled_packet(packet: &Parsed<'_>) -> RuledPacket {
 fn signal(from: SocketAddr, gtpu: &GtpuPacket<'_>) -> Result<SignalIn, DropReason> {
     match (gtpu.message_type, gtpu.sequence) {
         (message_type::ECHO_REQUEST, Some(sequence)) => Ok(SignalIn::Echo { sequence, to: from }),
+        (message_type::ECHO_RESPONSE, Some(sequence)) => {
+            Ok(SignalIn::EchoAnswer { sequence, from })
+        }
         (message_type::ERROR_INDICATION, _) => {
             let about = parse_error_indication(gtpu.payload).map_err(DropReason::Wire)?;
             Ok(SignalIn::ErrorIndication {

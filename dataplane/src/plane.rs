@@ -17,6 +17,7 @@ use qlink_types::units::Bytes;
 use crate::charges::Charges;
 use crate::contents::{Copy, SessionContents};
 use crate::forwarding::Forwarding;
+use crate::paths::AnswersIn;
 use crate::prove::{Trial, class_words, write_view};
 use crate::ruled::RuledTable;
 use crate::shard::Others;
@@ -133,6 +134,7 @@ pub struct Plane {
     /// Path MTU and address translation, where they are configured.
     pub(crate) forwarding: Option<Box<Forwarding>>,
     pub(crate) signals: Signals,
+    pub(crate) answers: AnswersIn,
     pub(crate) ruled: RuledTable,
     /// Whether there may be sessions with rules.
     pub(crate) has_rules: bool,
@@ -174,6 +176,7 @@ impl Plane {
             forwarding: None,
             ruled: RuledTable::new(&limits, secret),
             has_rules: limits.urrs > 0,
+            answers: AnswersIn::none(),
             signals: Signals::new(clock::now_ns().saturating_add(HOLD_NS)),
             trial: Trial::new(),
             policy: Policy::Live,

@@ -18,9 +18,10 @@ use qlink_io::udp::UdpPort;
 use qlink_io::uring::UringPort;
 use qlink_io::xdp::XdpError;
 use qlink_io::{IoError, PacketPort};
-use qlink_meter::{ArenaReader, ReaderError, SetupError, process_secret, shard_path};
+use qlink_meter::{ArenaReader, ArenaSet, ReaderError, SetupError, process_secret, shard_path};
 use qlink_pfcp::DataPlaneInfo;
 use qlink_pfcp::node::RestoreError;
+use qlink_serve::ServeError;
 use qlink_types::codec::{DecodeError, Text};
 
 use crate::config::{ConfigError, DataplaneConfig, N6};
@@ -28,7 +29,9 @@ use crate::control::Control;
 use crate::export::{Exporter, IpfixConfig};
 use crate::forwarding::{BlockWay, ForwardingError, ForwardingSetup, LedgerError, block_ways};
 use crate::journal::JournalError;
+use crate::metrics::{ControlMetrics, Phase};
 use crate::n4::{N4, N4Start, restore};
+use crate::paths::PathWatch;
 #[cfg(feature = "dpdk")]
 use crate::ports::dpdk;
 use crate::ports::{Neighbourhood, Opened, XdpSettings, choose, tun, udp, xdp};
@@ -45,6 +48,9 @@ pub(crate) const IDLE: Duration = Duration::from_millis(100);
 
 /// Events of workers that wait for the control thread; more wait at the workers.
 const EVENTS_MAX: usize = 4096;
+
+/// Answers of GTP-U peers that wait for the control thread; one that finds no room counts as none.
+const ANSWERS_MAX: usize = 1024;
 
 /// Why a data plane could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +101,12 @@ pub enum DataplaneError {
     /// The system refused a thread, a socket or a wait.
     #[error("the system refused")]
     System(#[from] std::io::Error),
+    /// Metrics cannot be served.
+    #[error("metrics cannot be served")]
+    Metrics(#[from] ServeError),
+    /// A metric was registered twice.
+    #[error("metrics cannot be registered")]
+    Registry(#[from] prometheus::Error),
     /// The arena's path does not fit a message.
     #[error("the arena's path is not UTF-8 or too long")]
     ArenaPath,
@@ -274,12 +286,15 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
         let (mut control, seats) = assemble(config, self.start, site, &bell, &ways_of_blocks)?;
         let threads = Threads {
             workers: employ(seats),
-            exporters: exporters(config, &ways_of_blocks)?,
+            exporters: exporters(config, &ways_of_blocks, &control.metrics.control)?,
             neighbourhoods,
             learner,
         };
+        let arenas = ArenaSet::open(&config.arena)?;
         let (ready, shutdown) = (self.ready, self.shutdown);
         threads.run(shutdown, &mut control, |control, stopped| {
+            let handles = control.shards.iter().map(|shard| shard.worker.clone());
+            control.metrics.standing.serves(arenas, handles.collect());
             ready(&control.info);
             serve(&listener, &sleeper, control, stopped)
         })
@@ -350,6 +365,7 @@ impl<W: Work + Send> Threads<W> {
                 Ok(()) if running.iter().all(Result::is_ok) => serve(control, &stopped),
                 refused => refused.map_err(DataplaneError::from),
             };
+            control.metrics.standing.enter(Phase::Stopping);
             stop.store(true, Ordering::Relaxed);
             for shard in &control.shards {
                 shard.worker.wake();
@@ -393,6 +409,7 @@ fn assemble(
         n6: site.n6,
         arena,
     };
+    let (told, answers) = bounded(ANSWERS_MAX);
     let own = infrastructure(config, site.own);
     let mut routes = start.routes();
     routes.extend(
@@ -409,6 +426,7 @@ fn assemble(
         if let Some(setup) = ForwardingSetup::of(config, info.n3.ip(), shard, way) {
             plane.set_forwarding(&setup)?;
         }
+        plane.answers.connect(told.clone());
         for route in routes.iter().filter(|route| route.shard != shard) {
             plane.others.add(route);
         }
@@ -429,6 +447,12 @@ fn assemble(
         traces: Traces::new(info.n3),
         info,
         n4,
+        paths: Some(Box::new(PathWatch::new(
+            config.paths,
+            answers,
+            start.metrics.control.paths.clone(),
+        ))),
+        metrics: start.metrics,
     };
     Ok((control, seats))
 }
@@ -437,6 +461,7 @@ fn assemble(
 fn exporters(
     config: &DataplaneConfig,
     ways_of_blocks: &[BlockWay],
+    metrics: &ControlMetrics,
 ) -> Result<Vec<Exporter>, DataplaneError> {
     let Some(ipfix) = config.ipfix else {
         return Ok(Vec::new());
@@ -450,7 +475,7 @@ fn exporters(
         };
         let blocks = ways_of_blocks.get(usize::from(shard));
         let blocks = blocks.map(|(_, received)| received.clone());
-        Ok(Exporter::new(of_worker, shard, reader, blocks)?)
+        Ok(Exporter::new(of_worker, shard, reader, blocks, metrics)?)
     };
     (0..config.workers).map(exporter).collect()
 }

@@ -29,7 +29,10 @@ pub(crate) fn serve(
     let mut connections: Vec<SeqConn> = Vec::new();
     let mut buffer = vec![0; MAX_MESSAGE_BYTES];
     while !stopped() {
-        control.turn_n4(clock::now_ns());
+        let now_ns = clock::now_ns();
+        control.metrics.standing.turned(now_ns);
+        control.turn_n4(now_ns);
+        control.turn_paths(now_ns);
         let ready = {
             let mut descriptors = vec![listener.as_fd(), sleeper.as_fd()];
             // Where there is no PFCP endpoint its place is the listener's a second time.

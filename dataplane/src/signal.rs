@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use qlink_io::BURST_MAX;
 use qlink_types::ids::Teid;
 use qlink_wire::{
-    ControlMessage, GTPU_PORT, echo_response, end_marker, error_indication,
+    ControlMessage, GTPU_PORT, echo_request, echo_response, end_marker, error_indication,
     supported_extensions_notification,
 };
 
@@ -37,6 +37,7 @@ pub(crate) struct Signal {
 #[derive(Debug, Clone, Copy)]
 enum Body {
     Echo([u8; 14]),
+    Ask([u8; 12]),
     EndMarker([u8; 8]),
     Control(ControlMessage),
 }
@@ -45,6 +46,7 @@ impl Signal {
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.body {
             Body::Echo(bytes) => bytes,
+            Body::Ask(bytes) => bytes,
             Body::EndMarker(bytes) => bytes,
             Body::Control(message) => message,
         }
@@ -92,6 +94,11 @@ impl Signals {
             return Queued::No;
         }
         self.push(to, Body::Echo(echo_response(sequence)))
+    }
+
+    /// Asks a peer whether it is there. Source: TS 29.281 §7.2.1.
+    pub(crate) fn ask(&mut self, sequence: u16, to: SocketAddr) -> Queued {
+        self.push(to, Body::Ask(echo_request(sequence)))
     }
 
     /// Tells the end of a tunnel that nothing more comes. Source: TS 29.281 §7.3.2.

@@ -20,6 +20,7 @@ use crate::config::DataplaneConfig;
 use crate::contents::Copy;
 use crate::control::{Order, Shard, WorkerHandle, allocate_in, copies_of, open_copy};
 use crate::journal::{Journal, requests_of};
+use crate::metrics::MetricsEndpoint;
 use crate::plane::{Neighbours, Plane};
 use crate::process::DataplaneError;
 use crate::shard::{Place, Route, shard_of};
@@ -43,6 +44,8 @@ pub(crate) struct Start {
     pub(crate) journal: Journal<Request>,
     /// What stood in the arenas, by shard.
     pub(crate) recovered: Vec<Recovered>,
+    /// What is told over HTTP; it says that the rest is not there yet.
+    pub(crate) metrics: MetricsEndpoint,
 }
 
 /// A worker's end of the control thread's handle.
@@ -56,6 +59,7 @@ impl Start {
     /// Reads journal and arenas.
     pub(crate) fn new(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
         let limits = config.validate()?;
+        let metrics = MetricsEndpoint::open(config.metrics)?;
         let neighbours = Neighbours {
             own: Vec::new(),
             // An interface has no peer: the packets' own addresses decide.
@@ -115,6 +119,7 @@ impl Start {
             ends,
             journal,
             recovered,
+            metrics,
         };
         start.resume(&requests);
         let requests = requests_of(&start.association);

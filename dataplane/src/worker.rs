@@ -238,6 +238,8 @@ pub(crate) fn apply(plane: &mut Plane, command: Command) -> Result<Outcome, Refu
             // The control thread may have given up waiting.
             let _ = into.try_send(plane.charges(slot));
         }
+        Command::Echo { expected, ask } => plane.ask_peers(expected, &ask),
+        Command::Probe => {}
         Command::Trace { tap } => plane.trace(tap)?,
         Command::AddRoute(route) => plane.others.add(&route),
         Command::RemoveRoute(route) => plane.others.remove(&route),

@@ -15,7 +15,9 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use qlink_dataplane::{DataplaneConfig, DataplaneError, N3Backend, UdpOffload, metrics_text, run};
+use qlink_dataplane::{
+    DataplaneConfig, DataplaneError, N3Backend, PathsConfig, UdpOffload, metrics_text, run,
+};
 use qlink_io::probe::BackEnd;
 use qlink_io::seqpacket::SeqConn;
 use qlink_meter::{ArenaSet, ArenaSetup, CounterArena, TeidAllocator};
@@ -80,6 +82,8 @@ impl Network {
             mtu: None,
             nat: None,
             ipfix: None,
+            metrics: None,
+            paths: PathsConfig::default(),
             backend: N3Backend::default(),
             xdp: None,
             dpdk: None,
@@ -308,10 +312,13 @@ fn carries_a_session(network: &Network) {
     let text = metrics_text(&ArenaSet::open(&network.config.arena).unwrap()).unwrap();
     let text = String::from_utf8(text).unwrap();
     assert!(
-        text.contains("qlink_dataplane_sent_packets_total 2"),
+        text.contains("qlink_dataplane_sent_packets_total{worker=\"0\"} 2"),
         "{text}"
     );
-    assert!(text.contains("qlink_dataplane_sessions 0"), "{text}");
+    assert!(
+        text.contains("qlink_dataplane_sessions{worker=\"0\"} 0"),
+        "{text}"
+    );
     running.stop();
 }
 

@@ -134,7 +134,7 @@ worker_counters! {
     Recoveries = "recoveries";
     /// Packets handed over to the worker that owns their session.
     HandedOver = "handed_over";
-    /// Error indications, end markers and notifications sent.
+    /// Error indications, end markers, notifications and echo requests sent.
     SignalsSent = "signals_sent";
     /// Error indications received that name a live tunnel of their sender.
     ErrorIndications = "error_indications";

@@ -49,7 +49,10 @@ pub use inflight::{BurstDelta, INFLIGHT_MAX, PacketDelta};
 pub use layout::{ArenaLayout, LAYOUT_VERSION, UrrPlace};
 pub use policer::{Policer, RATE_KBPS_MAX};
 pub use quota::{ChargeMode, Quota, QuotaVerdict};
-pub use reader::{ArenaReader, FlowSnapshot, ReaderError, SessionSnapshot, Totals, ViewSnapshot};
+pub use reader::{
+    ArenaReader, FlowSnapshot, Occupancies, Occupancy, ReaderError, SessionSnapshot, Totals,
+    ViewSnapshot,
+};
 pub use reason::DropReason;
 pub use record::StageSink;
 pub use rules::{

@@ -1,6 +1,7 @@
 //! The readers' side of the counters: other processes, while the writer works.
 
 mod detail;
+mod occupancy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,6 +26,7 @@ use crate::urr_rows;
 use crate::usage::Usage;
 
 pub use detail::{FlowSnapshot, ViewSnapshot};
+pub use occupancy::{Occupancies, Occupancy};
 
 /// Why counters cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -138,6 +138,13 @@ impl Association {
         self.sessions.values()
     }
 
+    /// The sessions behind `after`, in the order of ids.
+    pub fn sessions_after(&self, after: Option<SessionId>) -> impl Iterator<Item = &SessionRules> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.sessions.range((from, Bound::Unbounded));
+        rest.map(|(_, rules)| rules)
+    }
+
     /// Every binding in the order of ids.
     #[must_use]
     pub fn contents(&self) -> impl ExactSizeIterator<Item = &ContentBinding> {
@@ -147,11 +154,7 @@ impl Association {
     /// One page of the sessions behind `after`, and whether further ones follow.
     #[must_use]
     pub fn page(&self, after: Option<SessionId>) -> (Vec<SessionRules>, bool) {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut rest = self
-            .sessions
-            .range((from, Bound::Unbounded))
-            .map(|(_, rules)| rules);
+        let mut rest = self.sessions_after(after);
         let page = rest.by_ref().take(MAX_SESSIONS_PER_PAGE).cloned().collect();
         (page, rest.next().is_some())
     }

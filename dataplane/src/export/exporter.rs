@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
+use prometheus::IntCounter;
 use qlink_io::clock;
 use qlink_meter::{ArenaReader, SessionSlot, SessionSnapshot, SessionState};
 use qlink_pfcp::{Payer, VolumeMeasurement};
@@ -16,6 +17,7 @@ use super::ipfix::{
     PortBlockRecord, Record, SessionRecord, Volume,
 };
 use super::settings::IpfixConfig;
+use crate::metrics::ControlMetrics;
 
 /// How often the thread looks whether it shall end.
 const TICK: Duration = Duration::from_millis(50);
@@ -112,11 +114,12 @@ impl Exporter {
         worker: u8,
         reader: ArenaReader,
         blocks: Option<Receiver<PortBlockRecord>>,
+        metrics: &ControlMetrics,
     ) -> io::Result<Self> {
         Ok(Self {
             worker,
             writer: MessageWriter::new(config.observation_domain, config.pen),
-            link: Link::new(config.collector)?,
+            link: Link::new(config.collector, metrics)?,
             config,
             reader,
             known: BTreeMap::new(),
@@ -310,10 +313,13 @@ struct Link {
     lost: u64,
     sent_since_loss: u64,
     in_a_row: u32,
+    /// Of all exporters.
+    all_sent: IntCounter,
+    all_lost: IntCounter,
 }
 
 impl Link {
-    fn new(collector: SocketAddr) -> io::Result<Self> {
+    fn new(collector: SocketAddr, metrics: &ControlMetrics) -> io::Result<Self> {
         let any = match collector {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -327,6 +333,8 @@ impl Link {
             lost: 0,
             sent_since_loss: 0,
             in_a_row: 0,
+            all_sent: metrics.ipfix_sent.clone(),
+            all_lost: metrics.ipfix_lost.clone(),
         })
     }
 
@@ -334,6 +342,7 @@ impl Link {
         match self.socket.send(message) {
             Ok(_) => {
                 self.sent = self.sent.saturating_add(1);
+                self.all_sent.inc();
                 self.sent_since_loss = self.sent_since_loss.saturating_add(1);
             }
             Err(error) => {
@@ -342,6 +351,7 @@ impl Link {
                     tracing::warn!(%error, "the IPFIX collector takes nothing");
                 }
                 self.lost = self.lost.saturating_add(1);
+                self.all_lost.inc();
                 self.sent_since_loss = 0;
             }
         }

@@ -10,7 +10,7 @@ use crossbeam::channel::Receiver;
 use qlink_meter::prefix_of;
 use qlink_pfcp::model::{Endpoint, FTeid, Rejection, Resolution, Seid, SessionModel, UsageReport};
 use qlink_pfcp::node::{Command as NodeCommand, Effect, Event, Kept, Node, Note, Query, Record};
-use qlink_pfcp::wire::{Codec, DownlinkDataReport};
+use qlink_pfcp::wire::{Codec, DownlinkDataReport, RemotePeer};
 use qlink_pfcp::{Cause, Refusal};
 use qlink_types::ids::ContentId;
 
@@ -18,6 +18,7 @@ use super::compile::{Applications, RuleCompiler};
 use super::pool::{Pool, PoolView, Seat};
 use crate::control::{Command, Control, Outcome};
 use crate::journal::{Entry, Journal};
+use crate::metrics::{ControlMetrics, JournalName, PfcpMetrics};
 use crate::ruled::{RuledChange, RuledEvent, RuledNews};
 use crate::shard::Route;
 
@@ -68,8 +69,7 @@ pub(crate) struct N4 {
     pub(crate) events: Receiver<RuledEvent>,
     /// Routes that other workers know, by session.
     pub(crate) routes: BTreeMap<Seid, Vec<Route>>,
-    /// How often each note was made.
-    pub(crate) notes: BTreeMap<&'static str, u64>,
+    pub(crate) metrics: PfcpMetrics,
     pub(crate) turn: TurnState,
 }
 
@@ -138,6 +138,7 @@ impl N4 {
                 Ok(_) if held => {}
                 Ok((length, from)) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
+                    self.metrics.received(bytes);
                     self.handle(control, now_ns, Event::Datagram { from, bytes });
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -156,6 +157,22 @@ impl N4 {
         if self.node.next_deadline().is_some_and(|due| due <= now) {
             self.handle(control, now_ns, Event::Timer);
         }
+        self.end_turn(control, now_ns);
+    }
+
+    /// GTP-U peers stopped answering, or answer again: control planes are told.
+    pub(crate) fn paths(
+        &mut self,
+        control: &mut Control,
+        now_ns: u64,
+        failures: Vec<RemotePeer>,
+        recoveries: Vec<RemotePeer>,
+    ) {
+        let event = Event::Paths {
+            failures,
+            recoveries,
+        };
+        self.handle(control, now_ns, event);
         self.end_turn(control, now_ns);
     }
 
@@ -226,9 +243,8 @@ impl N4 {
         None
     }
 
-    fn note(&mut self, note: &Note) {
-        let count = self.notes.entry(note.name()).or_default();
-        *count = count.saturating_add(1);
+    fn note(&self, note: &Note) {
+        self.metrics.noted(note);
         tracing::debug!(?note, "pfcp");
     }
 
@@ -382,7 +398,7 @@ impl N4 {
         let mut turn = std::mem::take(&mut self.turn.0);
         if !turn.records.is_empty() {
             if !turn.held {
-                self.shorten();
+                self.shorten(&control.metrics.control);
             }
             if let Err(error) = self.journal.append(&turn.records) {
                 if !turn.held {
@@ -393,10 +409,17 @@ impl N4 {
                 turn.answers.clear();
                 turn.held = true;
                 self.turn.0 = turn;
+                control.metrics.control.journal_failed(JournalName::Pfcp);
+                control.metrics.standing.hold_pfcp(true);
                 return;
             }
         }
+        if turn.held {
+            control.metrics.standing.hold_pfcp(false);
+        }
+        self.metrics.stands(&self.node);
         for (to, bytes) in &turn.answers {
+            self.metrics.sent(bytes);
             if let Err(error) = self.socket.send_to(bytes, to) {
                 tracing::debug!(%error, %to, "a PFCP message could not be sent");
             }
@@ -425,7 +448,7 @@ impl N4 {
         }
     }
 
-    fn shorten(&mut self) {
+    fn shorten(&mut self, metrics: &ControlMetrics) {
         if !self.journal.is_overgrown() {
             return;
         }
@@ -435,6 +458,7 @@ impl N4 {
             .filter_map(|record| record.to_bytes(&self.codec).ok().map(NodeRecord));
         if let Err(error) = self.journal.rewrite(records) {
             tracing::error!(%error, "the node's journal cannot be rewritten");
+            metrics.journal_failed(JournalName::Pfcp);
         }
     }
 }

@@ -80,6 +80,8 @@ impl Rig {
             shards: start.shards,
             journal: start.journal,
             traces: Traces::new(config.n3),
+            metrics: start.metrics,
+            paths: None,
             info,
             n4: Some(Box::new(n4)),
         };

@@ -74,7 +74,7 @@ pub(crate) fn restore(start: &mut Start, of: N4Start<'_>) -> Result<N4, Dataplan
         socket,
         events: of.events,
         routes: BTreeMap::new(),
-        notes: BTreeMap::new(),
+        metrics: start.metrics.control.pfcp.clone(),
         turn: TurnState::default(),
     };
     n4.seat_sessions(start, &standing, now_ns);

@@ -1,9 +1,15 @@
 //! A data plane process's inside with a simulated SMF over PFCP, a BaseStation and an origin, all on
 //! loopback.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
 
 mod network;
 mod networks;
+mod paths;
 mod redirect;
 mod sets;
 mod tunnels;

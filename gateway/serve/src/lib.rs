@@ -23,7 +23,9 @@ mod sse;
 pub use body::BodyFault;
 pub use connection::RequestId;
 pub use extract::{JSON_BYTES_MAX, Json};
-pub use metrics::{HttpMetrics, ServerMetrics, metrics_response, metrics_router};
+pub use metrics::{
+    HttpMetrics, ServerMetrics, families_response, metrics_response, metrics_router,
+};
 pub use problem::{FieldError, Problem};
 pub use server::{Drained, ServeConfig, ServeError, Server};
 pub use sse::{Event, LAST_EVENT_ID_BYTES_MAX, LastEventId, sse_stream, sse_stream_every};

@@ -8,6 +8,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use http::{HeaderValue, Method, StatusCode, header};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
@@ -22,7 +23,13 @@ const SECONDS: [f64; 12] = [
 /// The registry as Prometheus text (version 0.0.4).
 #[must_use]
 pub fn metrics_response(registry: &Registry) -> Response {
-    match TextEncoder::new().encode_to_string(&registry.gather()) {
+    families_response(&registry.gather())
+}
+
+/// Families of whatever source as Prometheus text (version 0.0.4).
+#[must_use]
+pub fn families_response(families: &[MetricFamily]) -> Response {
+    match TextEncoder::new().encode_to_string(families) {
         Ok(text) => {
             let mut response = Response::new(Body::from(text));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -1,6 +1,7 @@
 //! Sessions: requests in order, one at a time, each with one command and one answer.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::event::{Command, Effect, Kept, Note, Query, Token};
@@ -147,6 +148,23 @@ impl Node {
         let established = self.sessions.iter();
         let established = established.filter(|(_, session)| session.is_established());
         established.map(|(seid, session)| (*seid, &session.model))
+    }
+
+    /// The sessions that stand behind `after`, in the order of our numbers.
+    pub fn sessions_after(
+        &self,
+        after: Option<Seid>,
+    ) -> impl Iterator<Item = (Seid, &SessionModel)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.sessions.range((from, Bound::Unbounded));
+        let rest = rest.filter(|(_, session)| session.is_established());
+        rest.map(|(seid, session)| (*seid, &session.model))
+    }
+
+    /// How many sessions there are, those that are about to stand or to end too.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
     }
 
     /// The rules of a session that stands, and whose it is.

@@ -11,7 +11,7 @@
 
 use super::defect::EncodeError;
 use super::message::MessageType;
-use super::numbers::IeType;
+use super::numbers::{CauseCode, IeType};
 use crate::model::Seid;
 
 /// The one version of PFCP.
@@ -95,6 +95,24 @@ pub struct RawMessage<'a> {
     pub kind: MessageType,
     /// Its IEs.
     pub body: &'a [u8],
+}
+
+impl RawMessage<'_> {
+    /// What came of the request that this message answers; `None` where it says nothing of it.
+    /// Only that one IE is looked at.
+    #[must_use]
+    pub fn cause(&self) -> Option<CauseCode> {
+        let mut rest = self.body;
+        while let Some((&[a, b, c, d], behind)) = rest.split_first_chunk() {
+            let length = usize::from(u16::from_be_bytes([c, d]));
+            let (value, next) = behind.split_at_checked(length)?;
+            if u16::from_be_bytes([a, b]) == IeType::CAUSE.get() {
+                return value.first().copied().map(CauseCode::new);
+            }
+            rest = next;
+        }
+        None
+    }
 }
 
 /// Why a datagram is no message. All but [`Self::Version`] are dropped without an answer.

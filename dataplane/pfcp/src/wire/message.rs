@@ -60,6 +60,15 @@ macro_rules! messages {
 
             /// Those that [`Message`] holds, in the order of their numbers.
             pub const KNOWN: &[Self] = &[$(Self::$constant),*];
+
+            /// Its name in capitals; `None` for a type that [`Message`] does not hold.
+            #[must_use]
+            pub const fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$constant => Some(stringify!($constant)),)*
+                    _ => None,
+                }
+            }
         }
 
         /// A message without its header.

@@ -389,6 +389,8 @@ impl Network {
             mtu: None,
             nat: None,
             ipfix: None,
+            metrics: None,
+            paths: qlink_dataplane::PathsConfig::default(),
             backend: qlink_dataplane::N3Backend::default(),
             xdp: None,
             dpdk: None,
