@@ -148,16 +148,21 @@ impl N4 {
         if held {
             return;
         }
-        for _ in 0..TURN_MAX {
+        self.hear(control, now_ns);
+        if self.node.next_deadline().is_some_and(|due| due <= now) {
+            self.handle(control, now_ns, Event::Timer);
+        }
+        self.end_turn(control, now_ns);
+    }
+
+    /// Takes in what workers have told until now.
+    fn hear(&mut self, control: &mut Control, now_ns: u64) {
+        for _ in 0..self.events.len() {
             let Ok(event) = self.events.try_recv() else {
                 break;
             };
             self.handle(control, now_ns, heard(event));
         }
-        if self.node.next_deadline().is_some_and(|due| due <= now) {
-            self.handle(control, now_ns, Event::Timer);
-        }
-        self.end_turn(control, now_ns);
     }
 
     /// GTP-U peers stopped answering, or answer again: control planes are told.
@@ -182,6 +187,9 @@ impl N4 {
         while let Some(effects) = events.pop() {
             for effect in effects {
                 if let Some((token, result)) = self.carry_out(control, now_ns, effect) {
+                    // What the worker told before it did this comes before it: behind the end of
+                    // a session its reports would be nobody's.
+                    self.hear(control, now_ns);
                     let outcome = Event::Outcome { token, result };
                     let effects = self.ask(control, now_ns, outcome);
                     events.push(effects);

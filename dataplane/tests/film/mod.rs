@@ -166,7 +166,12 @@ pub(crate) fn uplink(inner: &[u8]) -> Vec<u8> {
 /// The packets of one download in order: handshake, request, body with one acknowledgement per
 /// two segments, close.
 pub(crate) fn download(film: &[u8]) -> Vec<(Direction, Vec<u8>)> {
-    let (ue, origin) = (address(UE), address(ORIGIN));
+    download_to(address(UE), film)
+}
+
+/// [`download`] of another viewer.
+pub(crate) fn download_to(ue: SocketAddr, film: &[u8]) -> Vec<(Direction, Vec<u8>)> {
+    let origin = address(ORIGIN);
     let (mut up, mut down) = (1_000_u32, 9_000_u32);
     let mut packets = Vec::new();
     let mut send = |direction, seq: u32, ack: u32, flags: TcpFlags, payload: &[u8]| {

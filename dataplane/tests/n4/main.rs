@@ -7,6 +7,10 @@
     reason = "test code"
 )]
 
+#[expect(dead_code, reason = "the other tests use the rest")]
+#[path = "../film/mod.rs"]
+mod film;
+mod films;
 mod network;
 mod networks;
 mod paths;

@@ -1,0 +1,371 @@
+//! A film on its way to a subscriber of an SMF that asked for its proven bytes: by our information
+//! element, by a PFD; through loss, retransmission, wrong bytes and `kill -9`.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Child;
+use std::time::Duration;
+
+use qlink_content::Direction;
+use qlink_io::seqpacket::SeqConn;
+use qlink_meter::ArenaSet;
+use qlink_pfcp::model::{
+    ApplicationId, Seid, SessionChange, Trigger, UrrId, UsageReport, VolumeKind,
+};
+use qlink_pfcp::sim::{Happened, SessionPlan};
+use qlink_pfcp::wire::{ApplicationPfds, CustomPfd, Pfd};
+use qlink_pfcp::{Answer, ContentBinding, Request, decode_answer, encode_request};
+use qlink_types::ids::{ContentId, Teid};
+use qlink_types::units::Bytes;
+use qlink_wire::gpdu_header;
+
+use crate::film::{SEGMENT, content_of, download_to, film};
+use crate::network::{Network, UE, WITHIN};
+use crate::spawn;
+
+/// Usage of the content.
+const PROVEN: UrrId = SessionPlan::URRS[1];
+
+const SIZE: usize = 200_000;
+
+const THRESHOLD: u64 = 30_000;
+
+/// The films' viewer.
+fn viewer() -> SocketAddr {
+    (UE, 40_000).into()
+}
+
+/// Tells the data plane where the film's bytes are.
+fn bind(network: &Network, film: &[u8]) -> ContentId {
+    let path = network.folder.path().join("film");
+    std::fs::write(&path, film).unwrap();
+    let (content, _) = content_of(film);
+    let binding = ContentBinding {
+        content,
+        size: Bytes::new(film.len() as u64),
+        path: path.to_str().unwrap().try_into().unwrap(),
+    };
+    let control = SeqConn::connect(&network.config.control_socket).unwrap();
+    let request = Request::BindContent { binding };
+    control.send(&encode_request(1, &request).unwrap()).unwrap();
+    let mut buffer = vec![0; 65_536];
+    let length = control.recv(&mut buffer, Some(WITHIN)).unwrap().unwrap();
+    let (_, answer) = decode_answer(&buffer[..length]).unwrap();
+    assert!(matches!(answer, Answer::Bound { .. }), "{answer:?}");
+    content
+}
+
+/// Rules that measure proven bytes, and tell of each [`THRESHOLD`] of them; `quota` bounds them.
+fn measuring(network: &Network, contents: Vec<ContentId>, quota: Option<u64>) -> SessionChange {
+    let plan = SessionPlan {
+        threshold: Some(THRESHOLD),
+        quota,
+        contents,
+        ..network.plan()
+    };
+    let mut rules = plan.rules();
+    for urr in &mut rules.create_urrs {
+        if urr.volume_kind == VolumeKind::Network {
+            urr.volume_threshold = None;
+            urr.volume_quota = None;
+        }
+    }
+    rules
+}
+
+/// The packets of a download as a lossy path makes them: each segment once as in
+/// [`crate::film::download`], and some of them before that out of order, or twice.
+fn lossy(film: &[u8]) -> Vec<(Direction, Vec<u8>)> {
+    let packets = download_to(viewer(), film);
+    let mut sent = Vec::new();
+    for (number, packet) in packets.iter().enumerate() {
+        let is_data = packet.0 == Direction::Downlink && packet.1.len() > SEGMENT;
+        match number % 7 {
+            // A later one overtakes it.
+            1 if is_data => {
+                let later = packets.get(number + 1..).unwrap().iter();
+                sent.extend(later.filter(|later| later.0 == packet.0).take(1).cloned());
+            }
+            // It got lost behind us, and was sent again.
+            4 if is_data => sent.push(packet.clone()),
+            _ => {}
+        }
+        sent.push(packet.clone());
+    }
+    sent
+}
+
+/// The film's way through a data plane.
+struct Path {
+    gnb: UdpSocket,
+    origin: UdpSocket,
+    n3: SocketAddr,
+    n6: SocketAddr,
+    teid: Teid,
+}
+
+impl Path {
+    fn new(network: &Network, n6: SocketAddr, teid: Teid) -> Self {
+        Self {
+            gnb: network.gnb.try_clone().unwrap(),
+            origin: network.origin.try_clone().unwrap(),
+            n3: network.config.n3,
+            n6,
+            teid,
+        }
+    }
+
+    fn send(&self, (direction, inner): &(Direction, Vec<u8>)) {
+        match direction {
+            Direction::Uplink => {
+                let length = u16::try_from(inner.len()).unwrap();
+                let mut message = gpdu_header(self.teid.get(), length).to_vec();
+                message.extend(inner);
+                self.gnb.send_to(&message, self.n3).unwrap();
+            }
+            Direction::Downlink => {
+                self.origin.send_to(inner, self.n6).unwrap();
+            }
+        }
+    }
+
+    /// Sends and waits until the packet has left the data plane: nothing overtakes it.
+    fn carry(&self, packet: &(Direction, Vec<u8>)) {
+        self.send(packet);
+        let mut buffer = [0; 2048];
+        let out = match packet.0 {
+            Direction::Uplink => &self.origin,
+            Direction::Downlink => &self.gnb,
+        };
+        out.recv(&mut buffer).unwrap();
+    }
+}
+
+/// Every report of the content's usage, by its number: each counts once however often it came.
+#[derive(Default)]
+struct Told(BTreeMap<u32, UsageReport>);
+
+impl Told {
+    fn take(&mut self, reports: &[UsageReport]) {
+        for report in reports.iter().filter(|report| report.urr == PROVEN) {
+            self.0.insert(report.sequence, report.clone());
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let volumes = self.0.values().map(|report| report.volume.unwrap());
+        volumes.map(|volume| volume.uplink + volume.downlink).sum()
+    }
+
+    /// Answers what the data plane has reported until now, and takes it.
+    fn listen(&mut self, network: &mut Network) {
+        let mut buffer = [0; 65_536];
+        network.smf_socket.set_nonblocking(true).unwrap();
+        while let Ok(length) = network.smf_socket.recv(&mut buffer) {
+            let now = network.now();
+            let happened = network.smf.datagram(now, &buffer[..length]);
+            for happened in happened {
+                if let Happened::Reported { report, .. } = happened {
+                    self.take(&report.reports);
+                }
+            }
+            network.flush();
+        }
+        network.smf_socket.set_nonblocking(false).unwrap();
+    }
+
+    /// How many reports have this reason.
+    fn count(&self, trigger: Trigger) -> usize {
+        let reports = self.0.values();
+        reports
+            .filter(|report| report.triggers.has(trigger))
+            .count()
+    }
+}
+
+/// Ends the session, of which `told` was told before.
+fn end(network: &mut Network, session: Seid, mut told: Told) -> Told {
+    let now = network.now();
+    network.smf.delete(now, session);
+    network.until(|happened| match happened {
+        Happened::Reported { report, .. } => {
+            told.take(&report.reports);
+            None
+        }
+        Happened::Deleted { reports, .. } => {
+            told.take(reports);
+            Some(())
+        }
+        _ => None,
+    });
+    told
+}
+
+/// Carries `sent` through a session that measures `contents`; what was told of it.
+fn watch(
+    network: &mut Network,
+    rules: SessionChange,
+    n6: SocketAddr,
+    sent: &[(Direction, Vec<u8>)],
+) -> Told {
+    let (session, fteid) = network.establish_rules(rules);
+    let path = Path::new(network, n6, fteid.teid);
+    let mut told = Told::default();
+    for packet in sent {
+        path.carry(packet);
+        told.listen(network);
+    }
+    end(network, session, told)
+}
+
+#[test]
+fn a_film_named_by_our_element_is_reported_to_the_byte_however_often_its_segments_came() {
+    let mut network = Network::new(50);
+    let running = network.start();
+    let film = film(SIZE);
+    let content = bind(&network, &film);
+    network.associate();
+
+    let rules = measuring(&network, vec![content], None);
+    let told = watch(&mut network, rules, running.info.n6, &lossy(&film));
+
+    assert_eq!(told.bytes(), SIZE as u64);
+    let thresholds = told.0.values();
+    let thresholds = thresholds.filter(|report| report.triggers.has(Trigger::VolumeThreshold));
+    assert!(
+        thresholds
+            .clone()
+            .all(|report| report.volume.unwrap().downlink >= THRESHOLD)
+    );
+    assert!(thresholds.count() >= 3, "{:?}", told.0);
+    assert_eq!(told.count(Trigger::Termination), 1);
+    let totals = ArenaSet::open(&network.config.arena).unwrap().totals();
+    assert_eq!(totals.conservation_violations, 0);
+    running.stop();
+}
+
+#[test]
+fn a_film_named_by_a_pfd_is_reported_to_the_byte() {
+    let mut network = Network::new(51);
+    let running = network.start();
+    let film = film(SIZE);
+    let content = bind(&network, &film);
+    network.associate();
+    let application = ApplicationId(b"film".to_vec());
+    let now = network.now();
+    network.smf.state_applications(
+        now,
+        vec![ApplicationPfds {
+            application: application.clone(),
+            pfds: vec![Pfd {
+                custom: Some(CustomPfd::Contents(vec![content])),
+                ..Pfd::default()
+            }],
+        }],
+    );
+    network.until(|happened| matches!(happened, Happened::Done(_)).then_some(()));
+
+    let mut rules = measuring(&network, vec![content], None);
+    for pdr in &mut rules.create_pdrs {
+        if !pdr.pdi.contents.is_empty() {
+            pdr.pdi.contents.clear();
+            pdr.pdi.application = Some(application.clone());
+            // The standard wants one in every rule that is not ours.
+            pdr.far = Some(SessionPlan::FARS[1]);
+        }
+    }
+    let told = watch(&mut network, rules, running.info.n6, &lossy(&film));
+
+    assert_eq!(told.bytes(), SIZE as u64);
+    running.stop();
+}
+
+#[test]
+fn a_film_with_a_flipped_second_half_is_reported_up_to_the_first_flipped_byte() {
+    let mut network = Network::new(52);
+    let running = network.start();
+    let film = film(SIZE);
+    let content = bind(&network, &film);
+    network.associate();
+    let half = SIZE / 2 + 77;
+    let mut flipped = film;
+    for byte in flipped.get_mut(half..).unwrap() {
+        *byte = !*byte;
+    }
+
+    let rules = measuring(&network, vec![content], None);
+    let told = watch(&mut network, rules, running.info.n6, &lossy(&flipped));
+
+    assert_eq!(told.bytes(), half as u64);
+    running.stop();
+}
+
+#[test]
+fn a_quota_of_proven_bytes_that_is_used_up_is_reported() {
+    let mut network = Network::new(53);
+    let running = network.start();
+    let film = film(SIZE);
+    let content = bind(&network, &film);
+    network.associate();
+
+    let rules = measuring(&network, vec![content], Some(SIZE as u64 / 2));
+    let told = watch(
+        &mut network,
+        rules,
+        running.info.n6,
+        &download_to(viewer(), &film),
+    );
+
+    assert_eq!(told.count(Trigger::VolumeQuota), 1, "{:?}", told.0);
+    assert_eq!(told.bytes(), SIZE as u64);
+    running.stop();
+}
+
+/// Ends a process, which has something in its hands.
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_film_is_reported_to_the_byte_through_kill_9() {
+    let kills = if std::env::var_os("QLINK_LONG").is_some() {
+        100
+    } else {
+        8
+    };
+    let mut network = Network::new(54);
+    // A port that stays the same.
+    network.config.n6_local = Some(SocketAddr::from(([127, 9, 54, 1], 5000)));
+    let mut child = spawn(&network);
+    let film = film(SIZE);
+    let content = bind(&network, &film);
+    network.associate();
+    let (session, fteid) = network.establish_rules(measuring(&network, vec![content], None));
+    let sent = lossy(&film);
+    let path = Path::new(&network, network.config.n6_local.unwrap(), fteid.teid);
+    let mut told = Told::default();
+
+    for (number, packet) in sent.iter().enumerate() {
+        if number % (sent.len() / kills) == sent.len() / kills - 1 {
+            // Killed with the packet in its hands, before or behind it: who sent it sends again.
+            path.send(packet);
+            std::thread::sleep(Duration::from_micros((number as u64 * 37) % 400));
+            kill(child);
+            child = spawn(&network);
+            for socket in [&path.gnb, &path.origin] {
+                socket.set_nonblocking(true).unwrap();
+                while socket.recv(&mut [0; 2048]).is_ok() {}
+                socket.set_nonblocking(false).unwrap();
+            }
+        }
+        path.carry(packet);
+        told.listen(&mut network);
+    }
+    let told = end(&mut network, session, told);
+    let totals = ArenaSet::open(&network.config.arena).unwrap().totals();
+    kill(child);
+
+    assert_eq!(told.bytes(), SIZE as u64);
+    assert_eq!(totals.conservation_violations, 0);
+}
