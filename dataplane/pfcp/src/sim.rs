@@ -10,10 +10,10 @@ use std::time::Duration;
 use qlink_types::ids::{ContentId, Teid};
 
 use crate::model::{
-    ApplyAction, BitRate, CreatedPdr, FSeid, FailedRule, Far, FarId, Forwarding, Gate, Interface,
-    LocalFTeid, MeasurementMethod, NodeId, OuterHeaderCreation, OuterHeaderRemoval, Pdi, Pdr,
-    PdrId, Precedence, Qer, QerId, Qfi, Seid, SessionChange, Time, Trigger, Triggers, UeAddress,
-    UeRole, Urr, UrrId, UsageReport, VolumeKind, VolumeLimit,
+    ApplyAction, BitRate, CreatedPdr, CreatedTrafficEndpoint, FSeid, FailedRule, Far, FarId,
+    Forwarding, Gate, Interface, LocalFTeid, MeasurementMethod, NodeId, OuterHeaderCreation,
+    OuterHeaderRemoval, Pdi, Pdr, PdrId, Precedence, Qer, QerId, Qfi, Seid, SessionChange, Time,
+    Trigger, Triggers, UeAddress, UeRole, Urr, UrrId, UsageReport, VolumeKind, VolumeLimit,
 };
 use crate::node::{Age, Digest, Due, Inbox, Outbox, Room, Timers, Verdict};
 use crate::wire::{
@@ -117,6 +117,7 @@ impl SessionPlan {
             precedence: Precedence::new(255),
             pdi: Pdi {
                 source,
+                endpoint: None,
                 network_instance: None,
                 local_fteid: uplink.then_some(LocalFTeid::Choose {
                     v4: true,
@@ -223,6 +224,8 @@ pub enum Happened {
         session: Seid,
         /// What the user plane chose.
         created: Vec<CreatedPdr>,
+        /// What it chose for traffic endpoints.
+        endpoints: Vec<CreatedTrafficEndpoint>,
     },
     /// A session's rules changed.
     Modified {
@@ -230,6 +233,8 @@ pub enum Happened {
         session: Seid,
         /// What the user plane chose.
         created: Vec<CreatedPdr>,
+        /// What it chose for traffic endpoints.
+        endpoints: Vec<CreatedTrafficEndpoint>,
         /// Usage that was asked for.
         reports: Vec<UsageReport>,
     },
@@ -578,6 +583,7 @@ impl Smf {
                     Happened::Established {
                         session: named,
                         created: answer.created,
+                        endpoints: answer.created_endpoints,
                     }
                 }
                 _ => refused(answer.cause, answer.offending, answer.failed),
@@ -586,6 +592,7 @@ impl Smf {
                 Happened::Modified {
                     session: named,
                     created: answer.created,
+                    endpoints: answer.created_endpoints,
                     reports: answer.reports,
                 }
             }

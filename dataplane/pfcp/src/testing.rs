@@ -6,10 +6,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use qlink_types::ids::Teid;
 
 use crate::model::{
-    ApplyAction, Claim, Endpoint, Endpoints, FTeid, Families, Far, FarId, Forwarding, Gate,
-    Interface, LocalFTeid, MeasurementMethod, NetworkInstance, OuterHeaderCreation, Pdi, Pdr,
-    PdrId, Precedence, Qer, QerId, Seid, SessionChange, Trigger, Triggers, UeAddress, UeRole, Urr,
-    UrrId, VolumeKind, VolumeLimit,
+    ApplyAction, Claim, Endpoint, Endpoints, Environment, FTeid, Families, Far, FarId, Forwarding,
+    Gate, Interface, LocalFTeid, MeasurementMethod, ModelLimits, NetworkInstance, Networks,
+    OuterHeaderCreation, Pdi, Pdr, PdrId, Precedence, Qer, QerId, Rejection, Resolution, Seid,
+    SessionChange, SessionModel, Trigger, Triggers, UeAddress, UeRole, Urr, UrrId, VolumeKind,
+    VolumeLimit,
 };
 
 /// Gives out numbers from 1 up, the lowest that is free, up to a bound.
@@ -115,11 +116,32 @@ impl Endpoints for Pool {
     }
 }
 
+/// What becomes of a session's rules; the application `film` is known.
+///
+/// # Errors
+///
+/// As [`SessionModel::changed`].
+pub fn changed(
+    session: Seid,
+    model: &SessionModel,
+    change: &SessionChange,
+    (pool, networks): (&mut Pool, &Networks),
+) -> Result<(SessionModel, Resolution), Rejection> {
+    let mut environment = Environment {
+        session,
+        endpoints: pool,
+        knows_application: &|application| application.0 == b"film",
+        networks,
+    };
+    model.changed(change, &ModelLimits::default(), &mut environment)
+}
+
 /// Packet detection information that names nothing but where packets come from.
 #[must_use]
 pub const fn pdi(source: Interface) -> Pdi {
     Pdi {
         source,
+        endpoint: None,
         network_instance: None,
         local_fteid: None,
         ue: None,

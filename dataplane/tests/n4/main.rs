@@ -7,10 +7,12 @@
     reason = "test code"
 )]
 
+mod endpoints;
 #[expect(dead_code, reason = "the other tests use the rest")]
 #[path = "../film/mod.rs"]
 mod film;
 mod films;
+mod floods;
 mod network;
 mod networks;
 mod paths;
@@ -31,7 +33,7 @@ use qlink_pfcp::model::{
     ApplyAction, FarChanges, OuterHeaderCreation, SdfFilter, SessionChange, Trigger,
 };
 use qlink_pfcp::sim::{Happened, SessionPlan};
-use qlink_pfcp::wire::{CauseCode, parse_flow};
+use qlink_pfcp::wire::parse_flow;
 use qlink_types::ids::Teid;
 use qlink_wire::build::fragment_packet;
 use qlink_wire::{gpdu_header, message_type, parse_gtpu};
@@ -276,41 +278,6 @@ fn all_fragments_of_a_datagram_are_of_the_rule_that_its_first_one_matches() {
     let bytes: usize = passing.iter().map(Vec::len).sum();
     let reports = network.delete(session);
     assert_eq!(volume(&reports), (bytes as u64 + 33, 0));
-    running.stop();
-}
-
-#[test]
-fn sessions_come_and_go_without_leaving_rows_behind_and_one_too_many_is_refused() {
-    let mut network = Network::new(16);
-    network.config.max_sessions = 256;
-    network.config.pfcp.as_mut().unwrap().max_urrs = 8;
-    let running = network.start();
-    network.associate();
-
-    // More sessions than rows for their usage rules.
-    for _ in 0..100 {
-        let (session, _) = network.establish(&network.plan());
-        network.delete(session);
-    }
-    let plans: Vec<SessionPlan> = (1..=9)
-        .map(|host| SessionPlan {
-            ue: Some(Ipv4Addr::new(10, 60, 1, host)),
-            ..network.plan()
-        })
-        .collect();
-    let (last, first) = plans.split_last().unwrap();
-    for plan in first {
-        network.establish(plan);
-    }
-    let now = network.now();
-    network.smf.establish(now, last.rules());
-    let cause = network.until(|happened| match happened {
-        Happened::Refused { cause, .. } => Some(*cause),
-        Happened::Established { .. } => panic!("{happened:?}"),
-        _ => None,
-    });
-
-    assert_eq!(cause, CauseCode::NO_RESOURCES_AVAILABLE);
     running.stop();
 }
 

@@ -203,16 +203,7 @@ impl Network {
 
     pub(crate) fn modify(&mut self, session: Seid, change: SessionChange) {
         let now = self.now();
-        let request = SessionModificationRequest {
-            cp: None,
-            change,
-            flags: ModificationFlags::default(),
-            query: Vec::new(),
-            inactivity_timer: None,
-            query_reference: None,
-            sets: SessionSets::default(),
-        };
-        self.smf.modify(now, session, request);
+        self.smf.modify(now, session, modification(change));
         self.until(|happened| match happened {
             Happened::Modified { .. } => Some(()),
             Happened::Refused { .. } => panic!("{happened:?}"),
@@ -259,6 +250,19 @@ impl Network {
             assert!(Instant::now() < deadline, "no drop for {reason}");
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+}
+
+/// A modification of rules alone.
+pub(crate) fn modification(change: SessionChange) -> SessionModificationRequest {
+    SessionModificationRequest {
+        cp: None,
+        change,
+        flags: ModificationFlags::default(),
+        query: Vec::new(),
+        inactivity_timer: None,
+        query_reference: None,
+        sets: SessionSets::default(),
     }
 }
 

@@ -149,12 +149,12 @@ fn a_later_start_in_a_heartbeat_ends_the_sessions_of_the_earlier_one() {
 
 #[test]
 fn an_association_that_is_opened_anew_ends_the_sessions_of_the_earlier_one() {
-    let mut network = Network::new(25);
+    let mut network = Network::new(36);
     let running = network.start();
     network.associate();
     let (_, teid) = establish(&mut network, 9, 1);
 
-    network.smf = smf(25, 1_700_000_001);
+    network.smf = smf(36, 1_700_000_001);
     network.associate();
 
     gone(&network, &running, teid);

@@ -17,6 +17,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
 fn pdi(source: Interface) -> Pdi {
     Pdi {
         source,
+        endpoint: None,
         network_instance: None,
         local_fteid: None,
         ue: None,

@@ -35,6 +35,8 @@ impl SessionModel {
         next.remove(change)?;
         next.create(change)?;
         let end_markers = next.update(change)?;
+        next.check_traffic()?;
+        next.fill_in();
         next.check_references(change)?;
         next.check(limits)?;
         check_applications(change, environment)?;
@@ -58,7 +60,12 @@ impl SessionModel {
     ) -> Result<(), Rejection> {
         let created = change.create_pdrs.iter().map(|pdr| pdr.id);
         let updated = change.update_pdrs.iter().map(|pdr| pdr.id);
+        let moved = self.pdrs.values().filter(|pdr| {
+            let mut moved = change.update_endpoints.iter();
+            moved.any(|endpoint| pdr.pdi.endpoint == Some(endpoint.id))
+        });
         let pdrs = created.chain(updated).filter_map(|id| self.pdrs.get(&id));
+        let pdrs = pdrs.chain(moved);
         let pdrs = pdrs.map(|pdr| {
             let port = Port::of_pdi(&pdr.pdi);
             let instance = pdr.pdi.network_instance.as_ref();
@@ -85,6 +92,7 @@ impl SessionModel {
 
     fn remove(&mut self, change: &SessionChange) -> Result<(), Rejection> {
         remove(&mut self.pdrs, &change.remove_pdrs, FailedRule::Pdr)?;
+        self.change_traffic(change)?;
         remove(&mut self.fars, &change.remove_fars, FailedRule::Far)?;
         remove(&mut self.urrs, &change.remove_urrs, FailedRule::Urr)?;
         remove(&mut self.qers, &change.remove_qers, FailedRule::Qer)?;

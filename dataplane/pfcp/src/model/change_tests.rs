@@ -17,13 +17,7 @@ fn change_with(
     change: &SessionChange,
     pool: &mut Pool,
 ) -> Result<(SessionModel, Resolution), Rejection> {
-    let mut environment = Environment {
-        session: SESSION,
-        endpoints: pool,
-        knows_application: &|application| application.0 == b"film",
-        networks: &Networks::Any,
-    };
-    model.changed(change, &ModelLimits::default(), &mut environment)
+    changed(SESSION, model, change, (pool, &Networks::Any))
 }
 
 fn standing() -> (SessionModel, Pool) {

@@ -7,9 +7,10 @@ use qlink_types::ids::Teid;
 
 use super::ids::{FTeid, Seid};
 use super::networks::Networks;
-use super::packet::{ApplicationId, Interface, LocalFTeid, NetworkInstance, Pdr, UeAddress};
+use super::packet::{ApplicationId, Interface, LocalFTeid, NetworkInstance, UeAddress};
 use super::rejection::{FailedRule, Rejection};
 use super::session::{CreatedPdr, Resolution, SessionModel};
+use super::traffic_endpoint::CreatedTrafficEndpoint;
 use crate::cause::Cause;
 use crate::wire::IeType;
 
@@ -121,12 +122,52 @@ impl SessionModel {
     /// Everything that belongs to the session alone; what is still to be chosen is not in it.
     #[must_use]
     pub fn endpoints(&self) -> BTreeSet<Endpoint> {
-        self.pdrs.values().flat_map(endpoints_of).collect()
+        let stated = self.stated();
+        stated.flat_map(|stated| stated.endpoints()).collect()
     }
 
     /// The F-TEIDs that stand.
     fn fteids(&self) -> BTreeSet<FTeid> {
-        self.pdrs.values().filter_map(fixed).collect()
+        self.stated().filter_map(|stated| stated.fteid).collect()
+    }
+
+    /// What rules and traffic endpoints say of endpoints.
+    fn stated(&self) -> impl Iterator<Item = Stated> {
+        let pdrs = self.pdrs.values().map(|pdr| Stated {
+            rule: Some(FailedRule::Pdr(pdr.id)),
+            fteid: fixed(pdr.pdi.local_fteid),
+            ue: pdr.pdi.ue,
+        });
+        let traffic = self.traffic_endpoints.values().map(|endpoint| Stated {
+            rule: None,
+            fteid: fixed(endpoint.local_fteid),
+            ue: endpoint.ue,
+        });
+        pdrs.chain(traffic)
+    }
+}
+
+/// The endpoints that one rule or traffic endpoint states.
+struct Stated {
+    /// Whose they are; a traffic endpoint is no rule.
+    rule: Option<FailedRule>,
+    fteid: Option<FTeid>,
+    ue: Option<UeAddress>,
+}
+
+impl Stated {
+    fn endpoints(&self) -> impl Iterator<Item = Endpoint> + use<> {
+        let tunnel = self.fteid.map(|fteid| Endpoint::Tunnel(fteid.teid));
+        tunnel.into_iter().chain(ue_endpoints(self.ue))
+    }
+
+    /// Why the session cannot have them.
+    const fn denied(&self, offending: IeType) -> Rejection {
+        let rejection = Rejection::new(Cause::RuleInvalid).about(offending);
+        match self.rule {
+            Some(rule) => rejection.of(rule),
+            None => rejection,
+        }
     }
 }
 
@@ -148,7 +189,8 @@ pub(super) fn resolve(
     match outcome {
         Ok(created) => {
             let after = next.endpoints();
-            resolution.created = created;
+            resolution.created = created.pdrs;
+            resolution.created_endpoints = created.endpoints;
             resolution.gained = after.difference(&before).copied().collect();
             resolution.lost = before.difference(&after).copied().collect();
             Ok(())
@@ -179,20 +221,19 @@ impl Choice<'_, '_> {
     ) -> Result<(), Rejection> {
         let session = self.environment.session;
         let known = standing.fteids();
-        for pdr in next.pdrs.values() {
-            let rule = FailedRule::Pdr(pdr.id);
-            if let Some(fteid) = fixed(pdr).filter(|fteid| !known.contains(fteid)) {
+        for stated in next.stated() {
+            if let Some(fteid) = stated.fteid.filter(|fteid| !known.contains(fteid)) {
                 if self.environment.endpoints.claim_teid(session, fteid) == Claim::Denied {
-                    return Err(Rejection::rule(rule).about(IeType::F_TEID));
+                    return Err(stated.denied(IeType::F_TEID));
                 }
                 self.take(Endpoint::Tunnel(fteid.teid), before);
             }
-            for endpoint in ue_endpoints(pdr) {
+            for endpoint in ue_endpoints(stated.ue) {
                 if before.contains(&endpoint) {
                     continue;
                 }
                 if self.environment.endpoints.claim_ue(session, endpoint) == Claim::Denied {
-                    return Err(Rejection::rule(rule).about(IeType::UE_IP_ADDRESS));
+                    return Err(stated.denied(IeType::UE_IP_ADDRESS));
                 }
                 self.take(endpoint, before);
             }
@@ -210,16 +251,39 @@ impl Choice<'_, '_> {
         &mut self,
         standing: &SessionModel,
         next: &mut SessionModel,
-    ) -> Result<Vec<CreatedPdr>, Rejection> {
-        let shared = shared_families(next);
-        let mut numbered: BTreeMap<u8, FTeid> = BTreeMap::new();
-        let mut addresses = standing_addresses(standing, next);
-        let mut created = Vec::new();
-        for pdr in next.pdrs.values_mut() {
-            let local_fteid = self.choose_teid(pdr, &shared, &mut numbered)?;
-            let ue = self.choose_ue(pdr, &mut addresses)?;
+    ) -> Result<Created, Rejection> {
+        let mut chosen = Chosen {
+            shared: shared_families(next),
+            numbered: BTreeMap::new(),
+            addresses: standing_addresses(standing, next),
+        };
+        let mut created = Created::default();
+        for endpoint in next.traffic_endpoints.values_mut() {
+            // The side is that of the rules that name it, which may differ; we have one anyway.
+            let place = (Interface::Access, endpoint.network_instance.as_ref());
+            let local_fteid = &mut endpoint.local_fteid;
+            let local_fteid = self.choose_teid(local_fteid, place, &mut chosen);
+            let local_fteid = local_fteid?;
+            let ue = self.choose_ue(&mut endpoint.ue, place.1, &mut chosen)?;
             if local_fteid.is_some() || ue.is_some() {
-                created.push(CreatedPdr {
+                created.endpoints.push(CreatedTrafficEndpoint {
+                    id: endpoint.id,
+                    local_fteid,
+                    ue,
+                });
+            }
+        }
+        next.fill_in();
+        for pdr in next.pdrs.values_mut() {
+            let rule = FailedRule::Pdr(pdr.id);
+            let pdi = &mut pdr.pdi;
+            let place = (pdi.source, pdi.network_instance.as_ref());
+            let local_fteid = self.choose_teid(&mut pdi.local_fteid, place, &mut chosen);
+            let local_fteid = local_fteid.map_err(|none| none.of(rule))?;
+            let ue = self.choose_ue(&mut pdi.ue, place.1, &mut chosen);
+            let ue = ue.map_err(|none| none.of(rule))?;
+            if local_fteid.is_some() || ue.is_some() {
+                created.pdrs.push(CreatedPdr {
                     id: pdr.id,
                     local_fteid,
                     ue,
@@ -231,56 +295,49 @@ impl Choice<'_, '_> {
 
     fn choose_teid(
         &mut self,
-        pdr: &mut Pdr,
-        shared: &BTreeMap<u8, Families>,
-        numbered: &mut BTreeMap<u8, FTeid>,
+        local: &mut Option<LocalFTeid>,
+        (source, instance): (Interface, Option<&NetworkInstance>),
+        chosen: &mut Chosen,
     ) -> Result<Option<FTeid>, Rejection> {
-        let Some(LocalFTeid::Choose { v4, v6, choose_id }) = pdr.pdi.local_fteid else {
+        let Some(LocalFTeid::Choose { v4, v6, choose_id }) = *local else {
             return Ok(None);
         };
-        let chosen = choose_id.and_then(|number| numbered.get(&number).copied());
-        let fteid = match chosen {
+        let known = choose_id.and_then(|number| chosen.numbered.get(&number).copied());
+        let fteid = match known {
             Some(fteid) => fteid,
             None => {
                 let own = Families { v4, v6 };
-                let families = choose_id.and_then(|number| shared.get(&number).copied());
+                let families = choose_id.and_then(|number| chosen.shared.get(&number).copied());
                 let fteid = self
                     .environment
                     .endpoints
                     .allocate_teid(
                         self.environment.session,
-                        pdr.pdi.source,
-                        pdr.pdi.network_instance.as_ref(),
+                        source,
+                        instance,
                         families.unwrap_or(own),
                     )
-                    .ok_or_else(|| {
-                        Rejection::new(Cause::NoResources).of(FailedRule::Pdr(pdr.id))
-                    })?;
+                    .ok_or(Rejection::new(Cause::NoResources))?;
                 self.taken.insert(Endpoint::Tunnel(fteid.teid));
                 fteid
             }
         };
         if let Some(number) = choose_id {
-            numbered.insert(number, fteid);
+            chosen.numbered.insert(number, fteid);
         }
-        pdr.pdi.local_fteid = Some(LocalFTeid::Fixed(fteid));
+        *local = Some(LocalFTeid::Fixed(fteid));
         Ok(Some(fteid))
     }
 
     fn choose_ue(
         &mut self,
-        pdr: &mut Pdr,
-        addresses: &mut Addresses,
+        ue: &mut Option<UeAddress>,
+        instance: Option<&NetworkInstance>,
+        Chosen { addresses, .. }: &mut Chosen,
     ) -> Result<Option<UeAddress>, Rejection> {
         let session = self.environment.session;
-        let exhausted = Rejection::new(Cause::UeAddressesExhausted).of(FailedRule::Pdr(pdr.id));
-        let instance = pdr.pdi.network_instance.as_ref();
-        let Some(ue) = pdr
-            .pdi
-            .ue
-            .as_mut()
-            .filter(|ue| ue.choose_v4 || ue.choose_v6)
-        else {
+        let exhausted = Rejection::new(Cause::UeAddressesExhausted);
+        let Some(ue) = ue.as_mut().filter(|ue| ue.choose_v4 || ue.choose_v6) else {
             return Ok(None);
         };
         if std::mem::take(&mut ue.choose_v4) {
@@ -317,6 +374,22 @@ impl Choice<'_, '_> {
     }
 }
 
+/// What was chosen, by what asked for it.
+#[derive(Debug, Default)]
+struct Created {
+    pdrs: Vec<CreatedPdr>,
+    endpoints: Vec<CreatedTrafficEndpoint>,
+}
+
+/// What rules share that leave the choice to us.
+struct Chosen {
+    /// Addresses that the endpoint of a choose id has.
+    shared: BTreeMap<u8, Families>,
+    /// Endpoints by choose id.
+    numbered: BTreeMap<u8, FTeid>,
+    addresses: Addresses,
+}
+
 /// The addresses that rules share which leave the choice to us: a session has one of each family.
 #[derive(Debug, Clone, Copy, Default)]
 struct Addresses {
@@ -328,7 +401,7 @@ struct Addresses {
 fn standing_addresses(standing: &SessionModel, next: &SessionModel) -> Addresses {
     let kept = next.endpoints();
     let named = |model: &SessionModel| -> Vec<UeAddress> {
-        model.pdrs.values().filter_map(|pdr| pdr.pdi.ue).collect()
+        model.stated().filter_map(|stated| stated.ue).collect()
     };
     let mut addresses = Addresses::default();
     for ue in named(standing).into_iter().chain(named(next)) {
@@ -343,12 +416,14 @@ fn standing_addresses(standing: &SessionModel, next: &SessionModel) -> Addresses
 /// Rules with one choose id share one endpoint, which has the addresses that any of them wants.
 fn shared_families(next: &SessionModel) -> BTreeMap<u8, Families> {
     let mut shared: BTreeMap<u8, Families> = BTreeMap::new();
-    for pdr in next.pdrs.values() {
+    let pdrs = next.pdrs.values().map(|pdr| pdr.pdi.local_fteid);
+    let traffic = next.traffic_endpoints.values();
+    for local in pdrs.chain(traffic.map(|endpoint| endpoint.local_fteid)) {
         if let Some(LocalFTeid::Choose {
             v4,
             v6,
             choose_id: Some(number),
-        }) = pdr.pdi.local_fteid
+        }) = local
         {
             let families = shared.entry(number).or_insert(Families { v4, v6 });
             families.v4 |= v4;
@@ -358,22 +433,14 @@ fn shared_families(next: &SessionModel) -> BTreeMap<u8, Families> {
     shared
 }
 
-const fn fixed(pdr: &Pdr) -> Option<FTeid> {
-    match pdr.pdi.local_fteid {
+const fn fixed(local: Option<LocalFTeid>) -> Option<FTeid> {
+    match local {
         Some(LocalFTeid::Fixed(fteid)) => Some(fteid),
         Some(LocalFTeid::Choose { .. }) | None => None,
     }
 }
 
-fn endpoints_of(pdr: &Pdr) -> impl Iterator<Item = Endpoint> {
-    fixed(pdr)
-        .map(|fteid| Endpoint::Tunnel(fteid.teid))
-        .into_iter()
-        .chain(ue_endpoints(pdr))
-}
-
-fn ue_endpoints(pdr: &Pdr) -> impl Iterator<Item = Endpoint> + use<> {
-    let ue = pdr.pdi.ue;
+fn ue_endpoints(ue: Option<UeAddress>) -> impl Iterator<Item = Endpoint> + use<> {
     let v4 = ue.and_then(|ue| ue.v4).map(Endpoint::UeV4);
     let v6 = ue.and_then(|ue| ue.v6).map(ue_v6);
     v4.into_iter().chain(v6)

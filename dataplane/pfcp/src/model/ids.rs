@@ -43,6 +43,8 @@ numbers! {
     QerId(u32);
     /// Buffering action rule id. Source: TS 29.244 §8.2.57.
     BarId(u8);
+    /// Number of a traffic endpoint in its session. Source: TS 29.244 §8.2.92.
+    TrafficEndpointId(u8);
     /// Precedence of a packet detection rule: the lowest value is looked at first.
     ///
     /// Source: TS 29.244 §8.2.11.

@@ -21,6 +21,7 @@ mod quality;
 mod rejection;
 mod session;
 mod soundness;
+mod traffic_endpoint;
 mod usage_rule;
 
 pub use endpoint::{Claim, Endpoint, Endpoints, Environment, Families};
@@ -29,7 +30,8 @@ pub use forwarding::{
     Redirect,
 };
 pub use ids::{
-    BarId, FSeid, FTeid, FarId, NodeId, PdrId, Precedence, QerId, Qfi, Seid, Time, UrrId,
+    BarId, FSeid, FTeid, FarId, NodeId, PdrId, Precedence, QerId, Qfi, Seid, Time,
+    TrafficEndpointId, UrrId,
 };
 pub use limits::{
     MAX_BARS, MAX_FARS, MAX_FILTERS, MAX_LINKED, MAX_PDRS, MAX_QERS, MAX_RULES_OF_PDR, MAX_SPLITS,
@@ -43,6 +45,9 @@ pub use packet::{
 pub use quality::{BitRate, Gate, Qer, QerChanges};
 pub use rejection::{FailedRule, Rejection};
 pub use session::{CreatedPdr, Resolution, SessionChange, SessionModel};
+pub use traffic_endpoint::{
+    CreatedTrafficEndpoint, MAX_TRAFFIC_ENDPOINTS, TrafficEndpoint, TrafficEndpointChanges,
+};
 pub use usage_rule::{
     MeasurementInformation, MeasurementMethod, Split, SplitSide, Trigger, Triggers, Urr,
     UrrChanges, UsageReport, Volume, VolumeKind, VolumeLimit,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use qlink_types::ids::ContentId;
 
-use super::ids::{FTeid, FarId, PdrId, Precedence, QerId, Qfi, UrrId};
+use super::ids::{FTeid, FarId, PdrId, Precedence, QerId, Qfi, TrafficEndpointId, UrrId};
 
 /// Where traffic comes from or goes to. Source: TS 29.244 §8.2.2 and §8.2.24.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +119,8 @@ pub struct Pdi {
     pub source: Interface,
     /// Network instance.
     pub network_instance: Option<NetworkInstance>,
+    /// Traffic endpoint whose parts this one has.
+    pub endpoint: Option<TrafficEndpointId>,
     /// Local tunnel endpoint.
     pub local_fteid: Option<LocalFTeid>,
     /// Subscriber's address.

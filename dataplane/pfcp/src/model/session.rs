@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::endpoint::Endpoint;
 use super::forwarding::{Bar, BarChanges, Far, FarChanges};
-use super::ids::{BarId, FTeid, FarId, PdrId, QerId, UrrId};
+use super::ids::{BarId, FTeid, FarId, PdrId, QerId, TrafficEndpointId, UrrId};
 use super::packet::{Pdr, PdrChanges, UeAddress};
 use super::quality::{Qer, QerChanges};
+use super::traffic_endpoint::{CreatedTrafficEndpoint, TrafficEndpoint, TrafficEndpointChanges};
 use super::usage_rule::{Urr, UrrChanges};
 
 /// The rules that stand in a session, by id.
@@ -22,6 +23,8 @@ pub struct SessionModel {
     pub qers: BTreeMap<QerId, Qer>,
     /// Buffering action rules.
     pub bars: BTreeMap<BarId, Bar>,
+    /// What several detection rules have in common.
+    pub traffic_endpoints: BTreeMap<TrafficEndpointId, TrafficEndpoint>,
 }
 
 /// What one request does to a session's rules: removals, then creations, then updates.
@@ -33,16 +36,19 @@ pub struct SessionChange {
     pub remove_urrs: Vec<UrrId>,
     pub remove_qers: Vec<QerId>,
     pub remove_bars: Vec<BarId>,
+    pub remove_endpoints: Vec<TrafficEndpointId>,
     pub create_pdrs: Vec<Pdr>,
     pub create_fars: Vec<Far>,
     pub create_urrs: Vec<Urr>,
     pub create_qers: Vec<Qer>,
     pub create_bars: Vec<Bar>,
+    pub create_endpoints: Vec<TrafficEndpoint>,
     pub update_pdrs: Vec<PdrChanges>,
     pub update_fars: Vec<FarChanges>,
     pub update_urrs: Vec<UrrChanges>,
     pub update_qers: Vec<QerChanges>,
     pub update_bars: Vec<BarChanges>,
+    pub update_endpoints: Vec<TrafficEndpointChanges>,
 }
 
 /// What a change leaves to do besides the new rules.
@@ -59,6 +65,8 @@ pub struct Resolution {
     pub end_markers: Vec<Far>,
     /// Detection rules for which we chose an endpoint or an address, by id.
     pub created: Vec<CreatedPdr>,
+    /// Traffic endpoints for which we did, by id.
+    pub created_endpoints: Vec<CreatedTrafficEndpoint>,
     /// Endpoints that the session has now and had not: to be released if the change is not kept.
     pub gained: Vec<Endpoint>,
     /// Endpoints that the session had: to be released once the change is kept.
@@ -94,6 +102,7 @@ impl SessionModel {
             create_urrs: self.urrs.values().cloned().collect(),
             create_qers: self.qers.values().copied().collect(),
             create_bars: self.bars.values().copied().collect(),
+            create_endpoints: self.traffic_endpoints.values().cloned().collect(),
             ..SessionChange::default()
         }
     }

@@ -29,5 +29,7 @@ pub const FEATURES: UpFeatures = UpFeatures::NONE
     .with(UpFeatures::DDND)
     // Sessions of a part of a node that failed are ended or moved together.
     .with(UpFeatures::RESPS)
-    // Traffic is redirected.
+    // What rules have in common is stated once.
+    .with(UpFeatures::PDIU)
+    // Plain HTTP requests are redirected.
     .with(UpFeatures::TREU);

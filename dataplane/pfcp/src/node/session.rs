@@ -539,6 +539,7 @@ impl Node {
             offending: None,
             up: Some(self.fseid(seid)),
             created: change.resolution.created,
+            created_endpoints: change.resolution.created_endpoints,
             failed: None,
         };
         self.answer(turn, &origin, remote, &answer.into());
@@ -566,6 +567,7 @@ impl Node {
             cause: CauseCode::REQUEST_ACCEPTED,
             offending: None,
             created: change.resolution.created,
+            created_endpoints: change.resolution.created_endpoints,
             reports: reports.clone(),
             failed: None,
             further_reports: (count > 0).then_some(FurtherReports::Count(count)),

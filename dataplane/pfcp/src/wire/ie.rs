@@ -198,6 +198,14 @@ impl<'a> Group<'a> {
         self.of(ie).next().map(value).transpose()
     }
 
+    /// The IE of a type that may be repeated, but not here.
+    pub(super) fn single<T: Value>(&self, ie: IeType) -> Result<Option<T>, Fault> {
+        match self.of(ie).nth(1) {
+            Some(_) => Err(Fault::Inside(Fault::Unsupported.at(ie))),
+            None => self.optional(ie),
+        }
+    }
+
     /// The first IE of a type, which must be there.
     pub(super) fn required<T: Value>(&self, ie: IeType) -> Result<T, Fault> {
         self.optional(ie)?.ok_or_else(|| Fault::missing(ie))
@@ -385,6 +393,11 @@ impl Writer {
         }
     }
 
+    /// As [`Self::optional`]; see [`Group::single`].
+    pub(super) fn single<T: Value>(&mut self, ie: IeType, value: &Option<T>) {
+        self.optional(ie, value);
+    }
+
     /// An IE where its absence would mean something else.
     pub(super) fn defaulted<T: Value + Default + PartialEq>(&mut self, ie: IeType, value: &T) {
         if *value != T::default() {
@@ -448,7 +461,7 @@ macro_rules! flags {
 
 /// Fields of a type and the IEs that hold them, in the order in which they are written.
 ///
-/// `required`, `optional`, `defaulted`, `list`, `some` and `stated` are the verbs of [`Group`] and
+/// `required`, `optional`, `single`, `defaulted`, `list`, `some` and `stated` are the verbs of [`Group`] and
 /// [`Writer`]; `inline` takes the field's IEs from the same group.
 macro_rules! part {
     ($name:ty { $($field:ident: $verb:ident $($ie:ident)?,)* } $(refuses [$($bad:ident),* $(,)?])?) => {

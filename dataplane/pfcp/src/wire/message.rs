@@ -331,6 +331,7 @@ impl Message {
                 offending,
                 up: None,
                 created: Vec::new(),
+                created_endpoints: Vec::new(),
                 failed: None,
             }
             .into(),
@@ -348,6 +349,7 @@ impl Message {
                 cause,
                 offending,
                 created: Vec::new(),
+                created_endpoints: Vec::new(),
                 reports: Vec::new(),
                 failed: None,
                 further_reports: None,

@@ -72,7 +72,8 @@
 //! | FQ-CSID, Group ID, Session Change Info, CP and Alternative SMF IP Address | `sets` | |
 //! | Application ID's PFDs, PFD contents | `pfd` | several contexts become one |
 //! | Failed Rule ID, Offending IE, Created PDR | `session` | MAR and SRR: cause 76 |
-//! | Traffic Endpoint, Ethernet filters, IP multicast, MAR, SRR | none | cause 76: PDIU and its like stay 0 |
+//! | Create, Update, Remove and Created Traffic Endpoint | `rules`, `session` | one for each PDI; the Linked Traffic Endpoint of a FAR is not kept |
+//! | Ethernet filters, IP multicast, MAR, SRR | none | cause 76 |
 //! | predefined rules, (de)activation times, Forwarding Policy, Header Enrichment, Packet Rate, Aggregated URRs | none | cause 76 |
 //! | an IE of length 0 that takes a parameter away | none | cause 68 |
 //!

@@ -6,12 +6,13 @@ use super::numbers::IeType;
 use crate::model::{
     ApplyAction, Bar, BarChanges, BarId, Buffering, Far, FarChanges, FarId, Forwarding, Gate,
     Interface, MeasurementInformation, NetworkInstance, OuterHeaderCreation, Pdi, Pdr, PdrChanges,
-    PdrId, Precedence, Qer, QerChanges, QerId, Redirect, SessionChange, Split, Urr, UrrChanges,
-    UrrId, UsageReport,
+    PdrId, Precedence, Qer, QerChanges, QerId, Redirect, SessionChange, Split, TrafficEndpoint,
+    TrafficEndpointChanges, TrafficEndpointId, Urr, UrrChanges, UrrId, UsageReport,
 };
 
 part!(Pdi {
     source: required SOURCE_INTERFACE,
+    endpoint: single TRAFFIC_ENDPOINT_ID,
     local_fteid: optional F_TEID,
     network_instance: optional NETWORK_INSTANCE,
     ue: optional UE_IP_ADDRESS,
@@ -20,9 +21,22 @@ part!(Pdi {
     qfis: list QFI,
     contents: list CONTENT_ROOT,
 } refuses [
-    TRAFFIC_ENDPOINT_ID, ETHERNET_PACKET_FILTER, ETHERNET_PDU_SESSION_INFORMATION,
-    IP_MULTICAST_ADDRESSING_INFO,
+    ETHERNET_PACKET_FILTER, ETHERNET_PDU_SESSION_INFORMATION, IP_MULTICAST_ADDRESSING_INFO,
 ]);
+
+part!(TrafficEndpoint {
+    id: required TRAFFIC_ENDPOINT_ID,
+    local_fteid: optional F_TEID,
+    network_instance: optional NETWORK_INSTANCE,
+    ue: optional UE_IP_ADDRESS,
+} refuses [ETHERNET_PDU_SESSION_INFORMATION]);
+
+part!(TrafficEndpointChanges {
+    id: required TRAFFIC_ENDPOINT_ID,
+    local_fteid: optional F_TEID,
+    network_instance: optional NETWORK_INSTANCE,
+    ue: optional UE_IP_ADDRESS,
+} refuses [ETHERNET_PDU_SESSION_INFORMATION]);
 
 part!(Pdr {
     id: required PDR_ID,
@@ -66,7 +80,7 @@ part!(Forwarding {
     redirect: optional REDIRECT_INFORMATION,
     outer: optional OUTER_HEADER_CREATION,
     transport_marking: optional TRANSPORT_LEVEL_MARKING,
-} refuses [TRAFFIC_ENDPOINT_ID, FORWARDING_POLICY, HEADER_ENRICHMENT]);
+} refuses [FORWARDING_POLICY, HEADER_ENRICHMENT]);
 
 impl Part for Far {
     fn take(group: &Group<'_>) -> Result<Self, Fault> {
@@ -112,7 +126,7 @@ part!(ForwardingChanges {
     outer: optional OUTER_HEADER_CREATION,
     transport_marking: optional TRANSPORT_LEVEL_MARKING,
     flags: defaulted PFCPSMREQ_FLAGS,
-} refuses [TRAFFIC_ENDPOINT_ID, FORWARDING_POLICY, HEADER_ENRICHMENT]);
+} refuses [FORWARDING_POLICY, HEADER_ENRICHMENT]);
 
 impl Part for FarChanges {
     fn take(group: &Group<'_>) -> Result<Self, Fault> {
@@ -394,7 +408,8 @@ named!(
     FarId = FAR_ID,
     UrrId = URR_ID,
     QerId = QER_ID,
-    BarId = BAR_ID
+    BarId = BAR_ID,
+    TrafficEndpointId = TRAFFIC_ENDPOINT_ID
 );
 
 struct Naming<T>(T);
@@ -432,16 +447,19 @@ part!(SessionChange {
     remove_urrs: named REMOVE_URR,
     remove_qers: named REMOVE_QER,
     remove_bars: named REMOVE_BAR,
+    remove_endpoints: named REMOVE_TRAFFIC_ENDPOINT,
     create_pdrs: list CREATE_PDR,
     create_fars: list CREATE_FAR,
     create_urrs: list CREATE_URR,
     create_qers: list CREATE_QER,
     create_bars: list CREATE_BAR,
+    create_endpoints: list CREATE_TRAFFIC_ENDPOINT,
     update_pdrs: list UPDATE_PDR,
     update_fars: list UPDATE_FAR,
     update_urrs: list UPDATE_URR,
     update_qers: list UPDATE_QER,
     update_bars: list UPDATE_BAR,
+    update_endpoints: list UPDATE_TRAFFIC_ENDPOINT,
 });
 
 /// The creations of a group; other changes make no sense there and are skipped.
@@ -452,6 +470,7 @@ pub(super) fn take_creations(group: &Group<'_>) -> Result<SessionChange, Fault> 
         create_urrs: group.list(IeType::CREATE_URR)?,
         create_qers: group.list(IeType::CREATE_QER)?,
         create_bars: group.list(IeType::CREATE_BAR)?,
+        create_endpoints: group.list(IeType::CREATE_TRAFFIC_ENDPOINT)?,
         ..SessionChange::default()
     })
 }
@@ -464,6 +483,7 @@ pub(super) fn put_creations(change: &SessionChange, out: &mut Writer) {
         create_urrs: change.create_urrs.clone(),
         create_qers: change.create_qers.clone(),
         create_bars: change.create_bars.clone(),
+        create_endpoints: change.create_endpoints.clone(),
         ..SessionChange::default()
     };
     if creations != *change {

@@ -7,8 +7,8 @@ use super::numbers::{CauseCode, IeType};
 use super::rules::ModificationFlags;
 use super::sets::SessionSets;
 use crate::model::{
-    BarChanges, CreatedPdr, FSeid, FTeid, FailedRule, NodeId, PdrId, Qfi, SessionChange, UrrId,
-    UsageReport,
+    BarChanges, CreatedPdr, CreatedTrafficEndpoint, FSeid, FTeid, FailedRule, NodeId, PdrId, Qfi,
+    SessionChange, UrrId, UsageReport,
 };
 
 message! {
@@ -27,7 +27,7 @@ message! {
         /// The sets that it belongs to.
         sets: SessionSets = inline,
     }
-    refuses [CREATE_TRAFFIC_ENDPOINT, CREATE_MAR, CREATE_SRR]
+    refuses [CREATE_MAR, CREATE_SRR]
 }
 
 message! {
@@ -43,6 +43,8 @@ message! {
         up: Option<FSeid> = optional F_SEID,
         /// What was chosen here for detection rules.
         created: Vec<CreatedPdr> = list CREATED_PDR,
+        /// What was chosen here for traffic endpoints.
+        created_endpoints: Vec<CreatedTrafficEndpoint> = list CREATED_TRAFFIC_ENDPOINT,
         /// The rule at fault.
         failed: Option<FailedRule> = optional FAILED_RULE_ID,
     }
@@ -66,10 +68,7 @@ message! {
         /// The sets that it belongs to from now on; see [`SessionSets::changed`].
         sets: SessionSets = inline,
     }
-    refuses [
-        CREATE_TRAFFIC_ENDPOINT, UPDATE_TRAFFIC_ENDPOINT, REMOVE_TRAFFIC_ENDPOINT, CREATE_MAR,
-        UPDATE_MAR, REMOVE_MAR, CREATE_SRR,
-    ]
+    refuses [CREATE_MAR, UPDATE_MAR, REMOVE_MAR, CREATE_SRR]
 }
 
 message! {
@@ -81,6 +80,8 @@ message! {
         offending: Option<IeType> = optional OFFENDING_IE,
         /// What was chosen here for detection rules.
         created: Vec<CreatedPdr> = list CREATED_PDR,
+        /// What was chosen here for traffic endpoints.
+        created_endpoints: Vec<CreatedTrafficEndpoint> = list CREATED_TRAFFIC_ENDPOINT,
         /// Usage that was asked for, and of rules that ended.
         reports: Vec<UsageReport> = list USAGE_REPORT_IN_MODIFICATION_RESPONSE,
         /// The rule at fault.
@@ -261,6 +262,12 @@ impl Value for PdnType {
 
 part!(CreatedPdr {
     id: required PDR_ID,
+    local_fteid: optional F_TEID,
+    ue: optional UE_IP_ADDRESS,
+});
+
+part!(CreatedTrafficEndpoint {
+    id: required TRAFFIC_ENDPOINT_ID,
     local_fteid: optional F_TEID,
     ue: optional UE_IP_ADDRESS,
 });

@@ -11,8 +11,9 @@ use super::sets::GroupId;
 use crate::model::{
     ApplicationId, ApplyAction, BarId, BitRate, FSeid, FTeid, FarId, Gate, Interface, LocalFTeid,
     MeasurementInformation, MeasurementMethod, NetworkInstance, NodeId, OuterHeaderCreation,
-    OuterHeaderRemoval, PdrId, Precedence, QerId, Qfi, Redirect, Seid, SplitSide, Time, Trigger,
-    Triggers, UeAddress, UeRole, UrrId, Volume, VolumeKind, VolumeLimit,
+    OuterHeaderRemoval, PdrId, Precedence, QerId, Qfi, Redirect, Seid, SplitSide, Time,
+    TrafficEndpointId, Trigger, Triggers, UeAddress, UeRole, UrrId, Volume, VolumeKind,
+    VolumeLimit,
 };
 
 /// Flag `bit` (1 to 8, the standard's numbering) when `set`.
@@ -76,7 +77,7 @@ macro_rules! number_values {
 
 number_values! {
     PdrId(u16), FarId(u32), UrrId(u32), QerId(u32), BarId(u8), Precedence(u32), IeType(u16),
-    CauseCode(u8),
+    CauseCode(u8), TrafficEndpointId(u8),
 }
 
 /// NTP's epoch before Unix's, in seconds.

@@ -22,6 +22,7 @@ pub(crate) const FIELDS: &[&str] = &[
     "pfcp.bar_id",
     "pfcp.f_teid.teid",
     "pfcp.f_teid.choose_id",
+    "pfcp.traffic_endpoint_id",
     "pfcp.ue_ip_addr_ipv4",
     "pfcp.flow_desc",
     "pfcp.spi",
@@ -119,8 +120,8 @@ impl Collector {
         self.add("pfcp.qfi_value", format!("0x{:02x}", qfi.get()));
     }
 
-    fn pdi(&mut self, pdi: &Pdi) {
-        match &pdi.local_fteid {
+    fn local(&mut self, local: Option<&LocalFTeid>) {
+        match local {
             Some(LocalFTeid::Fixed(fteid)) => self.teid(fteid),
             Some(LocalFTeid::Choose { choose_id, .. }) => {
                 self.maybe(
@@ -130,6 +131,12 @@ impl Collector {
             }
             None => {}
         }
+    }
+
+    fn pdi(&mut self, pdi: &Pdi) {
+        let endpoint = pdi.endpoint.map(TrafficEndpointId::get);
+        self.maybe("pfcp.traffic_endpoint_id", endpoint);
+        self.local(pdi.local_fteid.as_ref());
         self.ue(pdi.ue.as_ref());
         for filter in &pdi.filters {
             self.maybe("pfcp.flow_desc", filter.rule.as_ref().map(format_flow));
@@ -280,7 +287,31 @@ impl Collector {
         });
     }
 
+    fn traffic_endpoint(
+        &mut self,
+        id: TrafficEndpointId,
+        local: Option<&LocalFTeid>,
+        ue: Option<&UeAddress>,
+    ) {
+        self.add("pfcp.traffic_endpoint_id", id.get());
+        self.local(local);
+        self.ue(ue);
+    }
+
+    fn traffic_endpoints(&mut self, change: &SessionChange) {
+        for id in &change.remove_endpoints {
+            self.traffic_endpoint(*id, None, None);
+        }
+        for of in &change.create_endpoints {
+            self.traffic_endpoint(of.id, of.local_fteid.as_ref(), of.ue.as_ref());
+        }
+        for of in &change.update_endpoints {
+            self.traffic_endpoint(of.id, of.local_fteid.as_ref(), of.ue.as_ref());
+        }
+    }
+
     fn change(&mut self, change: &SessionChange) {
+        self.traffic_endpoints(change);
         let removed = change.remove_pdrs.iter();
         let updated = change.update_pdrs.iter().map(|pdr| &pdr.id);
         for id in removed
@@ -382,6 +413,13 @@ impl Collector {
         }
     }
 
+    fn created_endpoints(&mut self, created: &[CreatedTrafficEndpoint]) {
+        for of in created {
+            let local = of.local_fteid.map(LocalFTeid::Fixed);
+            self.traffic_endpoint(of.id, local.as_ref(), of.ue.as_ref());
+        }
+    }
+
     fn outcome(&mut self, cause: CauseCode, offending: Option<IeType>) {
         self.add("pfcp.cause", cause.get());
         self.maybe("pfcp.offending_ie", offending.map(IeType::get));
@@ -449,6 +487,7 @@ fn session_facts(facts: &mut Collector, message: &Message) {
             facts.outcome(answer.cause, answer.offending);
             facts.fseid(answer.up.as_ref());
             facts.created(&answer.created);
+            facts.created_endpoints(&answer.created_endpoints);
             facts.failed(answer.failed);
         }
         Message::SessionModificationRequest(request) => {
@@ -461,6 +500,7 @@ fn session_facts(facts: &mut Collector, message: &Message) {
         Message::SessionModificationResponse(answer) => {
             facts.outcome(answer.cause, answer.offending);
             facts.created(&answer.created);
+            facts.created_endpoints(&answer.created_endpoints);
             facts.reports(&answer.reports);
             facts.failed(answer.failed);
         }

@@ -133,7 +133,7 @@ fn an_impossible_value_is_named_with_cause_69() {
         ],
     );
 
-    let zero_teid = [node(), cp(), pdr(&[source(), endpoint])];
+    let zero_teid = [node(), cp(), pdr(&[source(), endpoint.clone(), endpoint])];
     refused(ESTABLISH, &zero_teid, incorrect, IeType::F_TEID);
     let deny = [node(), cp(), pdr(&[source(), filter])];
     refused(ESTABLISH, &deny, incorrect, IeType::SDF_FILTER);
@@ -151,7 +151,7 @@ fn what_would_change_a_rules_meaning_is_not_left_out() {
     let unsupported = CauseCode::SERVICE_NOT_SUPPORTED;
     let ethernet = ie(IeType::ETHERNET_PACKET_FILTER, &[]);
     let endpoint = ie(IeType::TRAFFIC_ENDPOINT_ID, &[1]);
-    let create = ie(IeType::CREATE_TRAFFIC_ENDPOINT, &[]);
+    let create = ie(IeType::CREATE_MAR, &[]);
     let ring = ie(IeType::SOURCE_INTERFACE, &[5]);
 
     let parts = [node(), cp(), pdr(&[source(), ethernet])];
@@ -161,14 +161,9 @@ fn what_would_change_a_rules_meaning_is_not_left_out() {
         unsupported,
         IeType::ETHERNET_PACKET_FILTER,
     );
-    let parts = [node(), cp(), pdr(&[source(), endpoint])];
+    let parts = [node(), cp(), pdr(&[source(), endpoint.clone(), endpoint])];
     refused(ESTABLISH, &parts, unsupported, IeType::TRAFFIC_ENDPOINT_ID);
-    refused(
-        MODIFY,
-        &[create],
-        unsupported,
-        IeType::CREATE_TRAFFIC_ENDPOINT,
-    );
+    refused(MODIFY, &[create], unsupported, IeType::CREATE_MAR);
     let parts = [node(), cp(), pdr(&[ring])];
     refused(ESTABLISH, &parts, unsupported, IeType::SOURCE_INTERFACE);
 }

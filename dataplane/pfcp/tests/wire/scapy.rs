@@ -91,6 +91,7 @@ fn uplink_pdr() -> Pdr {
         precedence: Precedence::new(100),
         pdi: Pdi {
             source: Interface::Access,
+            endpoint: None,
             network_instance: Some(instance()),
             local_fteid: Some(LocalFTeid::Choose {
                 v4: true,
@@ -290,6 +291,7 @@ fn establishment_answer() -> SessionEstablishmentResponse {
                 choose_v6: false,
             }),
         }],
+        created_endpoints: Vec::new(),
         failed: None,
     }
 }

@@ -39,7 +39,12 @@ fn a_session_is_answered_when_the_data_plane_has_it_and_the_journal_too() {
     assert_eq!(rig.journal.len(), records + 1);
     let happened = rig.talk(&mut smf, SMF);
 
-    let [Happened::Established { session, created }] = &happened[..] else {
+    let [
+        Happened::Established {
+            session, created, ..
+        },
+    ] = &happened[..]
+    else {
         panic!("{happened:?}");
     };
     assert_eq!(*session, cp);

@@ -142,6 +142,14 @@ pub(super) fn created(s: &mut Source<'_>) -> CreatedPdr {
     }
 }
 
+pub(super) fn created_endpoint(s: &mut Source<'_>) -> CreatedTrafficEndpoint {
+    CreatedTrafficEndpoint {
+        id: traffic_endpoint_id(s),
+        local_fteid: s.maybe(fteid),
+        ue: s.maybe(ue_address),
+    }
+}
+
 pub(super) fn failed(s: &mut Source<'_>) -> FailedRule {
     match s.below(5) {
         0 => FailedRule::Pdr(PdrId::new(s.u16())),
@@ -267,6 +275,7 @@ fn session_answer(s: &mut Source<'_>, kind: MessageType) -> Option<Message> {
             offending: offending(s),
             up: s.maybe(fseid),
             created: s.list(3, created),
+            created_endpoints: s.list(2, created_endpoint),
             failed: s.maybe(failed),
         }
         .into(),
@@ -274,6 +283,7 @@ fn session_answer(s: &mut Source<'_>, kind: MessageType) -> Option<Message> {
             cause: cause(s),
             offending: offending(s),
             created: s.list(3, created),
+            created_endpoints: s.list(2, created_endpoint),
             reports: s.list(3, report),
             failed: s.maybe(failed),
             further_reports: s.maybe(further),

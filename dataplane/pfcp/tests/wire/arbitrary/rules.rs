@@ -62,6 +62,7 @@ pub(super) fn application(s: &mut Source<'_>) -> ApplicationId {
 pub(super) fn pdi(s: &mut Source<'_>) -> Pdi {
     Pdi {
         source: interface(s),
+        endpoint: s.maybe(traffic_endpoint_id),
         network_instance: s.maybe(instance),
         local_fteid: s.maybe(local_fteid),
         ue: s.maybe(ue_address),
@@ -69,6 +70,28 @@ pub(super) fn pdi(s: &mut Source<'_>) -> Pdi {
         application: s.maybe(application),
         qfis: s.list(3, qfi),
         contents: s.list(2, content),
+    }
+}
+
+pub(super) fn traffic_endpoint_id(s: &mut Source<'_>) -> TrafficEndpointId {
+    TrafficEndpointId::new(s.u8())
+}
+
+pub(super) fn traffic_endpoint(s: &mut Source<'_>) -> TrafficEndpoint {
+    TrafficEndpoint {
+        id: traffic_endpoint_id(s),
+        local_fteid: s.maybe(local_fteid),
+        network_instance: s.maybe(instance),
+        ue: s.maybe(ue_address),
+    }
+}
+
+pub(super) fn traffic_endpoint_changes(s: &mut Source<'_>) -> TrafficEndpointChanges {
+    TrafficEndpointChanges {
+        id: traffic_endpoint_id(s),
+        local_fteid: s.maybe(local_fteid),
+        network_instance: s.maybe(instance),
+        ue: s.maybe(ue_address),
     }
 }
 
@@ -389,6 +412,7 @@ pub(super) fn creations(s: &mut Source<'_>) -> SessionChange {
         create_urrs: s.list(3, urr),
         create_qers: s.list(3, qer),
         create_bars: s.list(2, bar),
+        create_endpoints: s.list(2, traffic_endpoint),
         ..SessionChange::default()
     }
 }
@@ -400,11 +424,13 @@ pub(super) fn change(s: &mut Source<'_>) -> SessionChange {
         remove_urrs: s.list(2, urr_id),
         remove_qers: s.list(2, qer_id),
         remove_bars: s.list(2, bar_id),
+        remove_endpoints: s.list(2, traffic_endpoint_id),
         update_pdrs: s.list(2, pdr_changes),
         update_fars: s.list(2, far_changes),
         update_urrs: s.list(2, urr_changes),
         update_qers: s.list(2, qer_changes),
         update_bars: s.list(2, bar_changes),
+        update_endpoints: s.list(2, traffic_endpoint_changes),
         ..creations(s)
     }
 }
