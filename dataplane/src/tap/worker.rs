@@ -276,3 +276,75 @@ fn message<'a>(
     }
     Err(DropReason::NeighbourUnknown)
 }
+
+#[cfg(test)]
+mod tests {
+    use qlink_wire::LinkType;
+    use qlink_wire::build::{gpdu_packet, udp_packet};
+
+    use super::*;
+
+    const GATEWAY: &str = "10.0.3.1:2152";
+    const STATION: &str = "10.0.3.7:2153";
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn inner(from: &str, to: &str) -> Vec<u8> {
+        udp_packet(at(from), at(to), b"payload").unwrap()
+    }
+
+    fn seen<'a>(
+        frame: &'a [u8],
+        fragments: &'a mut Reassembler,
+    ) -> Result<Option<Message<'a>>, DropReason> {
+        let descriptor = Descriptor {
+            offset: 0,
+            len: u32::try_from(frame.len()).unwrap(),
+            orig_len: u32::try_from(frame.len()).unwrap(),
+            timestamp_ns: 1,
+            peer: None,
+            link: LinkType::RawIp,
+        };
+        message(&descriptor, frame, fragments, at(GATEWAY).ip())
+    }
+
+    #[test]
+    fn packets_to_the_gateway_are_uplink_and_packets_from_it_downlink() {
+        let (up, down) = (
+            inner("10.45.0.2:1", "192.0.2.1:2"),
+            inner("192.0.2.1:2", "10.45.0.2:1"),
+        );
+        let uplink = gpdu_packet(at(STATION), at(GATEWAY), 77, &up).unwrap();
+        let downlink = gpdu_packet(at(GATEWAY), at(STATION), 78, &down).unwrap();
+        let mut fragments = Reassembler::new(ReassemblyLimits::default());
+
+        let message = seen(&uplink, &mut fragments).unwrap().unwrap();
+        assert_eq!(message.owner, Owner::Tunnel(Teid::new(77)));
+        assert_eq!(
+            (message.bytes, message.peer),
+            (&uplink[28..], Some(at(STATION)))
+        );
+        let learned = message.learned.unwrap();
+        assert_eq!(
+            (learned.ue, learned.peer),
+            (at("10.45.0.2:1").ip(), at(STATION))
+        );
+
+        let message = seen(&downlink, &mut fragments).unwrap().unwrap();
+        assert_eq!(message.owner, Owner::Subscriber(at("10.45.0.2:1").ip()));
+        assert_eq!((message.bytes, message.peer), (down.as_slice(), None));
+    }
+
+    #[test]
+    fn what_is_of_another_gateway_is_not_metered() {
+        let up = inner("10.45.0.2:1", "192.0.2.1:2");
+        let frame = gpdu_packet(at(STATION), at("10.0.3.2:2152"), 77, &up).unwrap();
+        let mut fragments = Reassembler::new(ReassemblyLimits::default());
+
+        let refused = seen(&frame, &mut fragments).err();
+
+        assert_eq!(refused, Some(DropReason::NeighbourUnknown));
+    }
+}

@@ -317,7 +317,7 @@ fn doctor_says_what_auto_takes_and_why_nothing_faster() {
     let file = folder.path().join("dataplane.toml");
     let text = "n3 = '127.0.0.1:2152'\ncontrol_socket = 'c'\narena = 'a'\njournal = 'j'\n\
         n6_local = '127.0.0.1:0'\nn6_peer = '127.0.0.1:9'\n[xdp]\ninterface = 'nosuch0'\n";
-    std::fs::write(&file, text).unwrap();
+    fs::write(&file, text).unwrap();
 
     let doctor = json(&["doctor", "--config", file.to_str().unwrap()], "doctor");
 
