@@ -39,7 +39,8 @@
 # several can stand (default "lab"); QLINK_LAB_DIR, where its files are (default /tmp/qlink-NAME);
 # QLINK_LAB_BYTES, the film's size (default 10000000); QLINK_LAB_BACKEND, what carries N3 (auto, udp,
 # uring, xdp; default udp); QLINK_LAB_N6, what carries N6 (tun or xdp; default tun); QLINK_LAB_MODE,
-# where the XDP program runs (best, native, generic; default best); QLINK_LAB_WORKERS (default 1).
+# where the XDP program runs (best, native, generic; default best); QLINK_LAB_WORKERS (default 1);
+# QLINK_LAB_NAT, a public address behind which subscribers stand (default none; with tun alone).
 
 # shellcheck source=deploy/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -48,7 +49,7 @@ LAB="${QLINK_LAB:-lab}"
 DIR="${QLINK_LAB_DIR:-/tmp/qlink-$LAB}"
 FILM_BYTES="${QLINK_LAB_BYTES:-10000000}"
 BACKEND="${QLINK_LAB_BACKEND:-udp}" N6="${QLINK_LAB_N6:-tun}"
-MODE="${QLINK_LAB_MODE:-best}" WORKERS="${QLINK_LAB_WORKERS:-1}"
+MODE="${QLINK_LAB_MODE:-best}" WORKERS="${QLINK_LAB_WORKERS:-1}" NAT="${QLINK_LAB_NAT:-}"
 LAB_PACKAGES=(curl ethtool iproute2 jq nftables nginx-light python3)
 
 # Addresses. Subscribers get theirs from the gateway, out of the pool.
@@ -119,7 +120,8 @@ make_network() {
     address gw $GW_N6/24 n6
     address origin $ORIGIN/24 eth0
     address origin $ROUTER/24 eth0
-    ip -n "$(netns origin)" route add $POOL via $GW_N6
+    # Behind a public address the origin knows no way to subscribers' own.
+    ip -n "$(netns origin)" route add "${NAT:-$POOL}" via $GW_N6
     route_subscribers
     kernel_setting gw ipv4/ip_forward 1
     # Subscribers' packets come out of qlink-n6, where the kernel's way back to them leads as well;
@@ -245,6 +247,14 @@ dataplane_tables() {
     xdp) printf '[xdp.n6]\ninterface = "n6"\nnext_hop = "%s"\nsubscribers = ["%s"]\n' $ROUTER $POOL ;;
     *) stop "QLINK_LAB_N6 must be tun or xdp" ;;
     esac
+    if [ -n "$NAT" ]; then
+        printf '[nat]\npool = ["%s"]\nlog = "none"\n[mtu]\nn6 = 1400\n' "$NAT"
+    fi
+}
+
+# The data plane's interface, and with it this route, is made anew by each of its processes.
+route_public() {
+    if [ -n "$NAT" ]; then ip -n "$(netns gw)" route replace "$NAT" dev qlink-n6; fi
 }
 
 start_gateway() {
@@ -261,6 +271,7 @@ backend = "$BACKEND"
 $(dataplane_tables)
 TOML
     start_component dataplane gw
+    route_public
     OPERATOR="$(register operator)"
     GATEWAY="$(register gateway)"
     cat >"$DIR/config/gateway.toml" <<TOML
@@ -569,6 +580,7 @@ kill_and_restart() {
         sleep 0.02
     done
     start_component "$1" gw
+    if [ "$1" = dataplane ]; then route_public; fi
 }
 
 down() {

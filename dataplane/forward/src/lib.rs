@@ -1,9 +1,10 @@
 //! What becomes of a judged packet before it leaves: segment sizes, path MTU, fragments, address
 //! translation, buffering.
 //!
-//! Between stop 5 and the send of "follow one byte": the pipeline has judged a packet and counted
-//! it; this crate says which bytes leave. It knows no session state but what it is told, no clock
-//! (times are nanoseconds of the caller) and no socket.
+//! Between stop 5 and the send of "follow one byte": the pipeline has judged a packet; this crate
+//! says which bytes leave, and what is accepted is counted. It knows no session state but what it
+//! is told, no clock (times are nanoseconds of the caller) and no socket. `qlink-dataplane` holds
+//! the state of each worker and calls it (`forwarding`; fragments and buffer: `ruled`).
 //!
 //! A received packet is never changed. Everything that changes stands in a [`Rewrite`]: a small
 //! copy of the packet's first bytes, which the modules edit one after the other, and the range of
@@ -17,7 +18,8 @@
 //!
 //! ```text
 //! uplink:    load -> mss -> translate (NAT44, NAT64) -> mtu of the N6 path -> send
-//! downlink:  load -> translate -> fragments -> mss -> mtu of the tunnel -> buffer or send
+//! downlink:  load -> translate -> judge, buffer -> mss -> mtu of the tunnel -> send
+//! fragments: the ports of a datagram, where a rule asks for them
 //! ```
 //!
 //! **Invariants**: no packet allocates; every table, queue and slab takes its memory when it is

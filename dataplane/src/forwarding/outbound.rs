@@ -104,14 +104,9 @@ impl Plane {
             let shape = self.shape(&mut forwarding, &plan, now_ns);
             let left = match shape {
                 Shape::AsIs => {
+                    let heads = &mut forwarding.heads;
                     let whole = (&[][..], plan.body, plan.body.len());
-                    self.leave(
-                        &mut forwarding.heads,
-                        &mut leaving,
-                        planned,
-                        (place, &plan),
-                        whole,
-                    )
+                    self.leave(heads, &mut leaving, planned, (place, &plan), whole)
                 }
                 Shape::Rewritten => {
                     let Forwarding { heads, rewrite, .. } = &mut *forwarding;
@@ -132,8 +127,7 @@ impl Plane {
                 Shape::Refused(reason) => Err(reason),
             };
             if let Err(reason) = left {
-                self.arena.count_drop(reason, 1);
-                refuse(planned, place);
+                self.drop_planned(planned, place, reason);
             }
         }
         self.flush(&forwarding.heads, &mut leaving, planned);
@@ -143,6 +137,15 @@ impl Plane {
         } else {
             Sent::Part
         }
+    }
+
+    /// A packet that was planned does not leave.
+    fn drop_planned(&mut self, planned: &mut [Planned<'_>], place: usize, reason: DropReason) {
+        self.arena.count_drop(reason, 1);
+        if self.tracer.is_on() {
+            self.tracer.refused(place, reason);
+        }
+        refuse(planned, place);
     }
 
     /// Decides about a packet.

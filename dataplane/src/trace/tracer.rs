@@ -79,6 +79,17 @@ impl Tracer {
         self.note(number, Outcome::Dropped(reason));
     }
 
+    /// What was planned as plan `plan` is dropped on its way out.
+    #[cold]
+    pub(crate) fn refused(&mut self, plan: usize, reason: DropReason) {
+        let planned = self.outcomes.iter_mut().find(
+            |outcome| matches!(outcome, Outcome::Planned(number) if usize::from(*number) == plan),
+        );
+        if let Some(outcome) = planned {
+            *outcome = Outcome::Dropped(reason);
+        }
+    }
+
     fn note(&mut self, number: usize, outcome: Outcome) {
         if let Some(place) = self.outcomes.get_mut(number) {
             *place = outcome;

@@ -453,6 +453,18 @@ fn a_film_bills_exactly_its_size_through_two_queues_of_each_side() {
     ]);
 }
 
+/// The origin has no way back to subscribers' own addresses: what arrives went through the public
+/// one, both ways.
+#[test]
+fn a_film_bills_exactly_its_size_from_behind_a_public_address() {
+    bills_exactly(&[("QLINK_LAB_NAT", "203.0.113.7")]);
+}
+
+#[test]
+fn a_film_bills_exactly_its_size_through_nat_and_two_workers() {
+    bills_exactly(&[("QLINK_LAB_NAT", "203.0.113.7"), ("QLINK_LAB_WORKERS", "2")]);
+}
+
 /// A film from its origin to a viewer, compared at every place that counts it.
 fn bills_exactly(settings: Settings) {
     let Some(lab) = Lab::up_with(settings) else {

@@ -14,6 +14,8 @@
 //! | all ports of a subscriber are on one address | RFC 4787 §4.1 REQ-2, RFC 6888 §3 REQ-2 |
 //! | a subscriber has a bounded number of ports and of sessions | RFC 6888 §3 REQ-4 |
 //! | a port or block rests 120 s before somebody else has it | RFC 6888 §3 REQ-8 |
+//! | that rest holds over a restart: what a process before left of its blocks is inherited | the same |
+//! | several engines share a pool without meeting: a port's block names its engine | chosen |
 //! | each block is logged when it is assigned and released, no mapping is | RFC 6888 §3 REQ-12, §4; RFC 8158 §5.3 |
 //! | ports below 1024 are not used | RFC 6888 §3 (none asks for them), RFC 6335 §6 |
 //! | what comes in is filtered by choice: everything with a mapping, or known remotes only | RFC 4787 §5 REQ-8, RFC 5382 §4.1 REQ-3 |
