@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use qlink_pfcp::model::{FTeid, LocalFTeid, SessionChange, UrrId};
+use qlink_pfcp::model::{FTeid, FarChanges, LocalFTeid, SessionChange, UrrId};
 use qlink_pfcp::wire::CauseCode;
 use qlink_types::ids::Teid;
 
 use crate::rig::{
-    Bearer, Control, GATEWAY, Lab, ORIGIN_V4, ORIGIN_V6, SMFS, Subscriber, full_counts, scenario,
-    scenario_with,
+    Bearer, Control, GATEWAY, Lab, ORIGIN_V4, ORIGIN_V6, SMFS, Subscriber, downlink_far,
+    full_counts, scenario, scenario_with,
 };
 
 const URR: UrrId = UrrId::new(1);
@@ -225,5 +225,40 @@ fn sessions_come_and_go_under_traffic_without_growth() {
         assert_eq!(usage.1 + guests.1, carried.tx - before.tx);
         lab.smf.pump(Duration::from_millis(50));
         assert_eq!(lab.sessions(), 0);
+    });
+}
+
+/// The bench of what a change costs the packet path is its last line: CPU time of the worker, which
+/// is woken for each change here, as it is not under load.
+#[test]
+fn a_session_is_changed_again_and_again_under_traffic_and_nothing_is_lost() {
+    scenario(|lab| {
+        let changes = if full_counts() { 2000 } else { 200 };
+        let one = Subscriber::new(9);
+        let opened = lab.open(&one, one.rules());
+        let before = lab.n6();
+        let update = |round: u32| FarChanges {
+            transport_marking: Some((u8::from(round.is_multiple_of(2)), 0xff)),
+            ..downlink_far(0, one.downlink)
+        };
+
+        let worker = lab.plane_cpu_ns("qlink-worker");
+        for round in 0..changes {
+            lab.smf.forward(opened.session, update(round));
+        }
+        let spent = (lab.plane_cpu_ns("qlink-worker") - worker) / u64::from(changes);
+        let own = one.like(ORIGIN_V4[0]).to_string();
+        let mut traffic = lab.start_agent(&["push", &own, "198.18.0.1", "1000", "200", "500"]);
+        let mut round = 0;
+        while traffic.try_wait().unwrap().is_none() {
+            lab.smf.forward(opened.session, update(round));
+            round += 1;
+        }
+        lab.end_agent(traffic);
+
+        assert_eq!(lab.settled().rx - before.rx, 1000 * 228);
+        assert!(round > 10, "{round} changes under traffic");
+        lab.end_exactly(opened.session, before);
+        println!("{spent} ns of the worker for each of {changes} changes");
     });
 }

@@ -155,6 +155,19 @@ impl Lab {
         kilobytes.parse::<u64>().unwrap() * 1024
     }
 
+    /// CPU time of the data plane's threads whose name starts with `name`, nanoseconds.
+    pub(crate) fn plane_cpu_ns(&self, name: &str) -> u64 {
+        let tasks = format!("/proc/{}/task", self.plane.as_ref().unwrap().id());
+        let tasks = std::fs::read_dir(tasks).unwrap();
+        let of_task = |task: PathBuf| {
+            let read = |file| std::fs::read_to_string(task.join(file)).unwrap();
+            let schedule = read("schedstat");
+            let spent = schedule.split(' ').next().unwrap().parse::<u64>().unwrap();
+            read("comm").starts_with(name).then_some(spent)
+        };
+        tasks.filter_map(|task| of_task(task.unwrap().path())).sum()
+    }
+
     /// Bytes of the node's journal.
     pub(crate) fn journal_bytes(&self) -> u64 {
         let journal = &self.config.pfcp.as_ref().unwrap().journal;
