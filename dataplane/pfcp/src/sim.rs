@@ -321,6 +321,12 @@ impl Smf {
         self.sessions.keys().copied()
     }
 
+    /// Knows the sessions of another function as well, as functions of one set do that share what
+    /// they store.
+    pub fn learn_from(&mut self, other: &Self) {
+        self.sessions.extend(&other.sessions);
+    }
+
     /// When [`Self::timer`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {

@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use qlink_pfcp::model::{
-    ApplyAction, BitRate, FarChanges, Gate, QerChanges, QerId, Redirect, SessionChange, UrrId,
+    ApplyAction, BitRate, FarChanges, Gate, QerChanges, QerId, SessionChange, UrrId,
 };
 use qlink_pfcp::sim::SessionPlan;
-use qlink_pfcp::wire::{CauseCode, UpFeatures};
 
 use crate::rig::{Lab, ORIGIN_V4, Opened, Subscriber, scenario};
 
@@ -75,37 +74,6 @@ fn packets_wait_while_the_subscriber_is_away_and_the_smf_is_told() {
         lab.smf.delete(opened.session);
         let reported = lab.smf.volume(opened.session, UrrId::new(1));
         assert_eq!(reported, (0, 10 * 228));
-    });
-}
-
-#[test]
-fn a_redirection_is_done_or_refused_as_the_association_promises() {
-    scenario(|lab| {
-        let one = Subscriber::new(9);
-        let mut redirected = one.rules();
-        let url = Redirect::Url("http://198.18.0.1/sign-in".to_owned());
-        redirected.create_fars[0]
-            .forwarding
-            .as_mut()
-            .unwrap()
-            .redirect = Some(url);
-
-        match lab.smf.try_establish(redirected) {
-            Ok(opened) => {
-                assert!(lab.features.has(UpFeatures::TREU), "taken without a word");
-                lab.smf.delete(opened.session);
-            }
-            Err(cause) => {
-                assert!(!lab.features.has(UpFeatures::TREU), "promised and refused");
-                assert_eq!(cause, CauseCode::RULE_FAILURE);
-            }
-        }
-
-        assert_eq!(lab.sessions(), 0);
-        let opened = lab.open(&one, one.rules());
-        let before = lab.n6();
-        assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
-        lab.end_exactly(opened.session, before);
     });
 }
 

@@ -2,7 +2,7 @@
 //! rule of their own, everything else by the usual one.
 //!
 //! What an application's filter says of URLs and domain names detects nothing here: such a label is
-//! anybody's to write. Bytes of a content are measured by proof instead (`tests/n4.rs`,
+//! anybody's to write. Bytes of a content are measured by proof instead (`tests/n4`,
 //! `tests/pipeline.rs`).
 
 use qlink_pfcp::model::{ApplicationId, Pdi, Precedence, SessionChange, UrrId};

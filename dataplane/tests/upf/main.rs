@@ -12,12 +12,12 @@
 //! | UDP | `measured::datagrams_are_measured_over_both_versions` |
 //! | ICMP echo | `measured::echo_requests_of_icmp_are_measured_over_both_versions` |
 //! | *IP rules:* HTTP and UDP with a hit, HTTP without | `applications::an_application_by_address_..`, `.._by_port_..`, `filters_in_a_rule_..` |
-//! | *proxy:* HTTP with a hit by host name, and without | `applications::a_url_alone_detects_nothing_..`: a label moves no usage; contents are measured by proof (`tests/n4.rs`) |
+//! | *proxy:* HTTP with a hit by host name, and without | `applications::a_url_alone_detects_nothing_..`: a label moves no usage; contents are measured by proof (`tests/n4`) |
 //! | many HTTP connections at once, flows gone afterwards | `sizes::many_connections_at_once_all_come_to_their_end` |
 //! | the same with netem | `sizes::many_connections_at_once_come_to_their_end_over_a_network_that_loses_packets` |
 //! | session creation and deletion loop under traffic | `sessions::sessions_come_and_go_under_traffic_without_growth` |
 //! | *proxy bypass:* by port, by address, with and without a hit | `applications::a_rule_of_higher_precedence_takes_its_packets_before_an_application_does` |
-//! | *redirects:* counted, under replacement, on and off | `actions::a_redirection_is_done_or_refused_as_the_association_promises` |
+//! | *redirects:* counted, under replacement, on and off | `redirects::a_browser_is_redirected_..` (two), `a_redirection_comes_and_goes_..`: ours are nobody's usage |
 //! | *PDR replacement:* HTTP, UDP | `replacement::http_is_measured_exactly_..`, `datagrams_are_measured_exactly_..` |
 //! | the same with the application rule on and off | `replacement::an_application_that_comes_and_goes_..`, `applications::an_application_changes_for_sessions_that_stand` |
 //! | *GTP-U extensions:* handled, corrupt | `measured::headers_of_the_radio_network_are_nobodys_usage`, `hostile::corrupt_messages_..` |
@@ -28,7 +28,7 @@
 //! | monitoring time split | `reporting::usage_is_split_..`, `periodic_reports_add_up_with_a_split_between_them` |
 //! | monitoring time changed while a split waits | `reporting::a_monitoring_time_that_is_changed_keeps_the_split_that_waits` |
 //! | second split that waits ends the session | the same test: ours keeps both |
-//! | quota used up, then other rules | `quotas::rules_without_a_quota_take_over_..` |
+//! | quota used up, then other rules | `quotas::rules_without_a_quota_take_over_..`, `redirects::who_has_used_up_a_quota_is_redirected_..` |
 //! | *many sessions:* no leak | `sessions::sessions_come_and_go_under_traffic_without_growth` |
 //! | conflict of subscriber addresses, with and without usage rules | `sessions::a_subscribers_address_is_given_to_one_session`, `.._also_without_usage_rules`: the older one stays |
 //! | conflict of SEIDs | `sessions::two_smfs_use_the_same_numbers_for_different_sessions`: an SMF's numbers are its own |
@@ -43,8 +43,8 @@
 //! new grant (`quotas`); time thresholds and quotas; linked usage and start of traffic (`reporting`);
 //! drop, buffering, gates and rates (`actions`); N3 over IPv6, addresses that the gateway chose
 //! (`measured`); handover, error indication (`mobility`); spoofing, foreign
-//! tunnels, own addresses, noise (`hostile`); release, restart of an SMF and of the gateway
-//! (`restarts`).
+//! tunnels, own addresses, noise (`hostile`); release, an SMF that hands its sessions
+//! over, restart of an SMF and of the gateway (`restarts`).
 //!
 //! `QLINK_LONG=1` runs the full counts, `QLINK_UPF_WORKERS=2` all scenarios with two workers.
 #![expect(
@@ -64,6 +64,7 @@ mod hostile;
 mod measured;
 mod mobility;
 mod quotas;
+mod redirects;
 mod replacement;
 mod reporting;
 mod restarts;

@@ -95,6 +95,39 @@ fn an_smf_that_started_again_finds_none_of_its_sessions() {
     });
 }
 
+#[test]
+fn an_smf_hands_its_sessions_over_before_it_ends_and_usage_goes_on_at_the_other() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        let mut plan = one.plan();
+        plan.threshold = Some(20_000);
+        let opened = lab.open(&one, one.rules_of(&plan));
+        let session = opened.session;
+        let before = lab.n6();
+        lab.fetch(&one, ORIGIN_V4[0], 100_000);
+        lab.settled();
+        let mut other = Control::new(SMFS[1], 1_700_000_001);
+        other.associate();
+
+        lab.smf.hand_over(&mut other, SMFS[1]);
+        let first = lab.smf.volume(session, URR);
+        lab.smf = other;
+        lab.fetch(&one, ORIGIN_V4[0], 100_000);
+        // The gateway has kept who its sessions' function is.
+        lab.settled();
+        lab.kill_plane();
+        lab.start_plane();
+        lab.fetch(&one, ORIGIN_V4[0], 100_000);
+
+        let carried = lab.settled();
+        lab.smf.delete(session);
+        let second = lab.smf.volume(session, URR);
+        assert!(lab.smf.reports_of(session, URR).count() > 3);
+        assert_eq!(first.0 + second.0, carried.rx - before.rx);
+        assert_eq!(first.1 + second.1, carried.tx - before.tx);
+    });
+}
+
 /// The gateway asks every ten seconds who is there.
 #[test]
 fn an_smf_that_started_again_and_says_nothing_is_found_out_by_its_heartbeat() {

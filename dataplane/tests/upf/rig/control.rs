@@ -11,8 +11,8 @@ use qlink_pfcp::model::{
 use qlink_pfcp::node::Timers;
 use qlink_pfcp::sim::{Happened, Smf, SmfConfig};
 use qlink_pfcp::wire::{
-    CauseCode, ENTERPRISE_ID, MessageType, ModificationFlags, SessionModificationRequest,
-    SessionReportRequest, SessionSets, UpFeatures,
+    AlternativeSmf, CauseCode, CpAddress, ENTERPRISE_ID, MessageType, ModificationFlags,
+    SessionChangeInfo, SessionModificationRequest, SessionReportRequest, SessionSets,
 };
 
 use qlink_types::ids::Teid;
@@ -22,6 +22,7 @@ use super::{GATEWAY, WITHIN};
 /// An SMF.
 pub(crate) struct Control {
     smf: Smf,
+    address: Ipv4Addr,
     socket: UdpSocket,
     started: Instant,
     heard: VecDeque<Happened>,
@@ -69,6 +70,7 @@ impl Control {
                 },
                 enterprise: ENTERPRISE_ID,
             }),
+            address,
             socket,
             started: Instant::now(),
             heard: VecDeque::new(),
@@ -147,14 +149,10 @@ impl Control {
         }
     }
 
-    /// Opens the association; what the user plane promises.
-    pub(crate) fn associate(&mut self) -> UpFeatures {
+    pub(crate) fn associate(&mut self) {
         let now = self.now();
         self.smf.associate(now);
-        self.until(|happened| match happened {
-            Happened::Associated { features } => Some(*features),
-            _ => None,
-        })
+        self.until(|happened| matches!(happened, Happened::Associated { .. }).then_some(()));
     }
 
     /// Ends the association.
@@ -196,6 +194,31 @@ impl Control {
 
     pub(crate) fn establish(&mut self, rules: SessionChange) -> Opened {
         self.try_establish(rules).unwrap()
+    }
+
+    /// Gives all of its sessions to another function of its set, which knows them already.
+    pub(crate) fn hand_over(&mut self, other: &mut Self, address: Ipv4Addr) {
+        other.smf.learn_from(&self.smf);
+        let own = |v4| CpAddress {
+            v4: Some(v4),
+            v6: None,
+        };
+        let change = SessionChangeInfo {
+            sets: Vec::new(),
+            groups: Vec::new(),
+            addresses: vec![own(self.address)],
+            alternative: AlternativeSmf {
+                address: own(address),
+                preferred: false,
+            },
+        };
+        let now = self.now();
+        self.smf.move_sets(now, vec![change]);
+        self.until(|happened| match happened {
+            Happened::Done(MessageType::SESSION_SET_MODIFICATION_REQUEST) => Some(()),
+            Happened::Refused { .. } => panic!("{happened:?}"),
+            _ => None,
+        });
     }
 
     /// Asks for a change; the usage that came back, or the cause if it is refused.

@@ -31,7 +31,6 @@ use std::time::{Duration, Instant};
 use qlink_dataplane::DataplaneConfig;
 use qlink_meter::{ArenaSet, Totals};
 use qlink_pfcp::model::{Seid, SessionChange, UrrId};
-use qlink_pfcp::wire::UpFeatures;
 
 pub(crate) use agent::run_agent;
 pub(crate) use control::{Control, Opened};
@@ -82,8 +81,6 @@ pub(crate) struct Lab {
     /// The first SMF, associated.
     pub(crate) smf: Control,
     pub(crate) radio: Radio,
-    /// What the data plane promised to the first SMF.
-    pub(crate) features: UpFeatures,
     origin: Child,
 }
 
@@ -123,11 +120,10 @@ impl Lab {
             config,
             plane: None,
             radio,
-            features: UpFeatures::default(),
             origin,
         };
         lab.start_plane();
-        lab.features = lab.smf.associate();
+        lab.smf.associate();
         lab
     }
 
