@@ -181,7 +181,9 @@ impl Control {
         let now = self.now();
         let asked = self.smf.establish(now, rules);
         self.until(|happened| match happened {
-            Happened::Established { session, created } if *session == asked => Some(Ok(Opened {
+            Happened::Established {
+                session, created, ..
+            } if *session == asked => Some(Ok(Opened {
                 session: *session,
                 created: created.clone(),
             })),
