@@ -9,29 +9,26 @@
 //! 6 count    what was accepted, then send signals of our own
 //! ```
 
+mod arrive;
+mod depart;
+mod heed;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use qlink_content::Direction;
-use qlink_io::{BURST_MAX, Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource};
+use qlink_io::{BURST_MAX, Burst, PacketSink, PacketSource};
 use qlink_kernel::prefetch_slice;
-use qlink_meter::{
-    BurstDelta, DropReason, HotSession, PacketDelta, SessionKind, SessionSlot, WorkerCounter,
-};
+use qlink_meter::{BurstDelta, DropReason, HotSession, PacketDelta, SessionKind, SessionSlot};
 use qlink_pfcp::model::Qfi;
 use qlink_types::ids::Teid;
-use qlink_wire::{
-    GTPU_PORT, GtpuPacket, LinkType, UsualGpdu, gpdu_header, message_type, parse_error_indication,
-    parse_gtpu, parse_ip, parse_udp, protocol, strip_link, usual_gpdu, usual_gpdu_packet,
-};
+use qlink_wire::{GTPU_PORT, gpdu_header};
 
+use self::heed::SignalIn;
 use crate::forwarding::process_from_network;
 use crate::parse::{Inner, UsualInner, UsualPorts, parse_inner};
-use crate::paths::{Answered, Expected};
 use crate::plane::{NO_ENTRY, Plane};
 use crate::ruled::RuledPacket;
 use crate::shard::Handed;
-use crate::signal::Queued;
 
 /// Which side a burst came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,19 +107,6 @@ enum Parsed<'a> {
     },
     /// A message about tunnels instead of a packet in one.
     Signal(SignalIn),
-}
-
-/// A GTP-U message that this end acts on.
-#[derive(Debug, Clone, Copy)]
-enum SignalIn {
-    /// An echo request.
-    Echo { sequence: u16, to: SocketAddr },
-    /// The answer to one of ours.
-    EchoAnswer { sequence: u16, from: SocketAddr },
-    /// A G-PDU with an extension header that we would have to understand.
-    Extension { from: IpAddr },
-    /// A peer does not know a tunnel of ours.
-    ErrorIndication { from: IpAddr, teid: u32 },
 }
 
 /// No QFI: it has six bits.
@@ -207,7 +191,7 @@ impl Planned<'_> {
             .ok_or(DropReason::TooLong)?;
         self.head = Head::from(gpdu_header(hot.downlink_teid.get(), length));
         self.way = Side::N3;
-        self.to = hot.peer;
+        self.to = hot.downlink();
         Ok(())
     }
 }
@@ -264,9 +248,11 @@ pub(crate) fn run_stages<S: PacketSource, A: PacketSink, B: PacketSink>(
     }
     let mut count = 0;
     let traced = plane.tracer.is_on();
-    let found = slots.iter().zip(&parsed).zip(burst).enumerate();
-    for (number, ((slot, packet), descriptor)) in found {
-        if slot.is_none() && arrival == Arrival::Port {
+    for (number, (slot, packet)) in slots.iter().zip(&parsed).take(burst.len()).enumerate() {
+        if slot.is_none()
+            && arrival == Arrival::Port
+            && let Some(descriptor) = burst.as_slice().get(number)
+        {
             match plane.hand_over(packet, descriptor, source.frame(descriptor)) {
                 Handed::Over => continue,
                 Handed::Refused => {
@@ -323,161 +309,6 @@ pub(crate) fn run_stages<S: PacketSource, A: PacketSink, B: PacketSink>(
 }
 
 impl Plane {
-    #[inline]
-    fn parse<'a>(
-        &mut self,
-        side: Side,
-        descriptor: &Descriptor,
-        frame: &'a [u8],
-        place: &mut Parsed<'a>,
-    ) {
-        let parsed = match side {
-            Side::N3 => self.parse_n3(descriptor, frame, place),
-            Side::N6 => self.parse_n6(descriptor, frame, place),
-        };
-        if let Err(reason) = parsed {
-            self.arena.count_drop(reason, 1);
-        }
-    }
-
-    #[inline]
-    fn parse_n3<'a>(
-        &self,
-        descriptor: &Descriptor,
-        frame: &'a [u8],
-        place: &mut Parsed<'a>,
-    ) -> Result<(), DropReason> {
-        match descriptor.peer {
-            Some(peer) => {
-                if let Some(gpdu) = usual_gpdu(frame) {
-                    self.place_uplink(peer.ip(), &gpdu, place);
-                    return Ok(());
-                }
-            }
-            None => {
-                let packet = usual_packet(descriptor.link, frame);
-                if let Some((source, gpdu)) = packet.and_then(usual_gpdu_packet) {
-                    self.place_uplink(IpAddr::V4(source), &gpdu, place);
-                    return Ok(());
-                }
-            }
-        }
-        self.parse_n3_unusual(descriptor, frame, place)
-    }
-
-    /// What was parsed is written in place: results as large as these are put together and taken
-    /// apart in pieces of other sizes, and wait for that.
-    #[inline(always)]
-    fn place_uplink<'a>(&self, source: IpAddr, gpdu: &UsualGpdu<'a>, place: &mut Parsed<'a>) {
-        let teid = Teid::new(gpdu.teid);
-        self.sessions.prefetch(teid);
-        *place = Parsed::Uplink {
-            teid,
-            source,
-            qfi: gpdu.pdu_session.map_or(NO_QFI, |info| info.qfi),
-            bytes: gpdu.payload,
-        };
-    }
-
-    #[inline(never)]
-    fn parse_n3_unusual<'a>(
-        &self,
-        descriptor: &Descriptor,
-        frame: &'a [u8],
-        place: &mut Parsed<'a>,
-    ) -> Result<(), DropReason> {
-        let (source, port, gtpu) = outer(descriptor, frame)?;
-        if !gtpu.is_gpdu() {
-            *place = Parsed::Signal(signal(SocketAddr::new(source, port), &gtpu)?);
-            return Ok(());
-        }
-        if gtpu.unknown_required_extension.is_some() {
-            *place = Parsed::Signal(SignalIn::Extension { from: source });
-            return Ok(());
-        }
-        let gpdu = UsualGpdu {
-            teid: gtpu.teid,
-            pdu_session: gtpu.pdu_session,
-            payload: gtpu.payload,
-        };
-        self.place_uplink(source, &gpdu, place);
-        Ok(())
-    }
-
-    #[inline]
-    fn parse_n6<'a>(
-        &self,
-        descriptor: &Descriptor,
-        frame: &'a [u8],
-        place: &mut Parsed<'a>,
-    ) -> Result<(), DropReason> {
-        let bytes = match descriptor.peer {
-            Some(peer) if peer != self.neighbours.n6_peer => {
-                return Err(DropReason::NeighbourUnknown);
-            }
-            Some(_) => frame,
-            None => strip_link(descriptor.link, frame).map_err(DropReason::Wire)?,
-        };
-        let ip = parse_ip(bytes).map_err(|_| DropReason::InnerMalformed)?;
-        let ue_hash = self.sessions.hash_ue(&ip.dst);
-        self.sessions.prefetch_ue(ue_hash);
-        *place = Parsed::Downlink {
-            ue_hash,
-            ue: ip.dst,
-            bytes,
-        };
-        Ok(())
-    }
-
-    /// The session of a packet.
-    #[inline]
-    fn find(&self, packet: &Parsed<'_>) -> Option<SessionSlot> {
-        let slot = match packet {
-            Parsed::Done | Parsed::Signal(_) => None,
-            Parsed::Uplink { teid, .. } => self.sessions.by_teid(*teid).map(|(slot, _)| slot),
-            Parsed::Downlink { ue_hash, ue, .. } => match self.sessions.slot_of_ue(*ue_hash, ue) {
-                None => self.slot_of_prefix(ue),
-                found => found,
-            },
-        }?;
-        self.sessions.prefetch_slot(slot);
-        self.arena.prefetch_usage(slot);
-        Some(slot)
-    }
-
-    /// Counts a packet that does not pass; who sends into a tunnel that is not there is told so.
-    fn refuse(&mut self, reason: DropReason, packet: &Parsed<'_>, now_ns: u64) {
-        self.arena.count_drop(reason, 1);
-        if let (DropReason::TeidUnknown, Parsed::Uplink { teid, source, .. }) = (reason, packet)
-            && let Some(own) = self.neighbours.n3
-        {
-            // Whether it is sent is counted where it is sent.
-            let _ = self.signals.unknown_tunnel(*teid, (own, *source), now_ns);
-        }
-    }
-
-    /// Gives a packet whose session is not ours to the worker that has it.
-    fn hand_over(&mut self, packet: &Parsed<'_>, descriptor: &Descriptor, frame: &[u8]) -> Handed {
-        let handed = match packet {
-            Parsed::Done | Parsed::Signal(_) => Handed::Nobody,
-            Parsed::Uplink { teid, .. } => self.others.uplink(*teid, descriptor, frame),
-            Parsed::Downlink { ue, .. } => self.others.downlink(ue, descriptor, frame),
-        };
-        if handed == Handed::Over {
-            self.arena.count(WorkerCounter::HandedOver, 1);
-        }
-        handed
-    }
-
-    /// Sessions with rules may have a whole IPv6 prefix.
-    #[cold]
-    fn slot_of_prefix(&self, ue: &IpAddr) -> Option<SessionSlot> {
-        match ue {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(ue) => self.sessions.slot_of_prefix(*ue),
-        }
-    }
-
     /// Plans what to send; `Ok(false)`: nothing of a session.
     #[inline]
     fn judge_parsed<'a>(
@@ -499,7 +330,7 @@ impl Plane {
         match UsualInner::of(bytes) {
             Some(inner)
                 if hot.kind == SessionKind::Direct
-                    && (inner.ports != UsualPorts::Tcp || hot.sponsor_limit.is_none()) =>
+                    && (inner.ports != UsualPorts::Tcp || !hot.is_sponsored()) =>
             {
                 self.judge_usual((slot, hot), packet, &inner, plan)?;
             }
@@ -535,7 +366,7 @@ impl Plane {
                 Direction::Downlink
             }
         };
-        let charge = self.judge_plain(slot, hot.quota, inner.payload_len)?;
+        let charge = self.judge_plain(slot, hot.quota(), inner.payload_len)?;
         plan.delta = charge.of_packet(direction, inner.total_len);
         Ok(())
     }
@@ -599,12 +430,11 @@ impl Plane {
     /// What the burst will add to a session.
     #[inline(always)]
     pub(crate) fn expect(&mut self, slot: SessionSlot) -> Option<&mut BurstDelta> {
-        let mark = self.marks.get_mut(slot.index())?;
-        if *mark == NO_ENTRY {
-            *mark = u8::try_from(self.entries.len()).unwrap_or(NO_ENTRY);
+        let entry = self.sessions.enter(slot, self.entries.len())?;
+        if entry == self.entries.len() {
             self.entries.push((slot, BurstDelta::default()));
         }
-        let (_, sum) = self.entries.get_mut(usize::from(*mark))?;
+        let (_, sum) = self.entries.get_mut(entry)?;
         Some(sum)
     }
 
@@ -614,254 +444,6 @@ impl Plane {
         if let Some(sum) = self.expect(slot) {
             sum.add(packet);
         }
-    }
-
-    #[inline]
-    fn note(&mut self) {
-        if !self.entries.is_empty() {
-            self.arena.note_burst(&self.entries);
-        }
-    }
-
-    /// Sends a burst of `side`. Without rules all of it leaves through the other port.
-    #[inline]
-    fn send_both<A: PacketSink, B: PacketSink>(
-        &mut self,
-        side: Side,
-        ports: &mut Ports<A, B>,
-        planned: &mut [Planned<'_>],
-    ) -> Sent {
-        let other = match side {
-            Side::N3 => Side::N6,
-            Side::N6 => Side::N3,
-        };
-        if self.has_rules && planned.iter().any(|plan| plan.way != other) {
-            return self.send_sorted(ports, planned);
-        }
-        let items: [_; BURST_MAX] = std::array::from_fn(|number| outgoing(planned.get(number)));
-        let items = items.get(..planned.len()).unwrap_or_default();
-        let accepted = match other {
-            Side::N6 => self.send(&mut ports.n6, items),
-            Side::N3 => self.send(&mut ports.n3, items),
-        };
-        match accepted {
-            None => Sent::All,
-            Some(accepted) => {
-                mark_accepted(planned.iter_mut(), &accepted);
-                Sent::Part
-            }
-        }
-    }
-
-    /// Sends each planned packet through its port.
-    fn send_sorted<A: PacketSink, B: PacketSink>(
-        &mut self,
-        ports: &mut Ports<A, B>,
-        planned: &mut [Planned<'_>],
-    ) -> Sent {
-        let mut sent = Sent::All;
-        for way in [Side::N6, Side::N3] {
-            let mut items = [Outgoing::EMPTY; BURST_MAX];
-            let mut count = 0_usize;
-            let own = planned.iter().filter(|plan| plan.way == way);
-            for (item, plan) in items.iter_mut().zip(own) {
-                *item = outgoing(Some(plan));
-                count = count.saturating_add(1);
-            }
-            let items = items.get(..count).unwrap_or_default();
-            let accepted = match way {
-                Side::N6 => self.send(&mut ports.n6, items),
-                Side::N3 => self.send(&mut ports.n3, items),
-            };
-            if let Some(accepted) = accepted {
-                let own = planned.iter_mut().filter(|plan| plan.way == way);
-                mark_accepted(own, &accepted);
-                sent = Sent::Part;
-            }
-        }
-        sent
-    }
-
-    /// Which of the packets the port took; `None`: all.
-    #[inline]
-    pub(crate) fn send(
-        &mut self,
-        sink: &mut impl PacketSink,
-        items: &[Outgoing<'_>],
-    ) -> Option<[bool; BURST_MAX]> {
-        if items.is_empty() {
-            return None;
-        }
-        match sink.send_burst(items) {
-            Ok(sent) if sent == items.len() => None,
-            first => Some(self.send_rest(sink, items, first)),
-        }
-    }
-
-    /// Goes on behind a first answer that was not all of them.
-    #[cold]
-    fn send_rest(
-        &mut self,
-        sink: &mut impl PacketSink,
-        items: &[Outgoing<'_>],
-        first: Result<usize, IoError>,
-    ) -> [bool; BURST_MAX] {
-        let mut accepted = [false; BURST_MAX];
-        let (mut done, mut answer) = (0_usize, first);
-        loop {
-            let left = items.len().saturating_sub(done) as u64;
-            match answer {
-                Ok(0) => {
-                    self.arena.count_drop(DropReason::TransmitFull, left);
-                    return accepted;
-                }
-                Ok(sent) => {
-                    let end = done.saturating_add(sent);
-                    if let Some(now) = accepted.get_mut(done..end) {
-                        now.fill(true);
-                    }
-                    done = end;
-                }
-                Err(IoError::Refused { .. }) => {
-                    self.arena.count_drop(DropReason::TransmitRefused, 1);
-                    done = done.saturating_add(1);
-                }
-                Err(_) => {
-                    self.arena.count_drop(DropReason::TransmitRefused, left);
-                    return accepted;
-                }
-            }
-            answer = match items.get(done..) {
-                Some(rest) if !rest.is_empty() => sink.send_burst(rest),
-                _ => return accepted,
-            };
-        }
-    }
-
-    /// Counts what was accepted and forgets the burst.
-    #[inline]
-    fn count(&mut self, planned: &[Planned<'_>], sent: Sent, received: usize, now_ns: u64) {
-        if sent == Sent::Part {
-            self.expect_accepted(planned);
-        }
-        if self.has_rules && !self.entries.is_empty() {
-            if sent == Sent::Part {
-                self.retract_measured(planned);
-            }
-            self.ruled.measured.clear();
-            self.commit_ruled(now_ns);
-        } else if !self.entries.is_empty() {
-            self.arena.commit_burst(&self.entries);
-        }
-        let (mut packets, mut bytes) = (0_u64, 0_u64);
-        for (slot, delta) in &self.entries {
-            packets = packets
-                .saturating_add(delta.uplink_packets)
-                .saturating_add(delta.downlink_packets);
-            bytes = bytes
-                .saturating_add(delta.uplink_bytes)
-                .saturating_add(delta.downlink_bytes);
-            if let Some(mark) = self.marks.get_mut(slot.index()) {
-                *mark = NO_ENTRY;
-            }
-        }
-        self.entries.clear();
-        self.arena
-            .count(WorkerCounter::ReceivedPackets, received as u64);
-        self.arena.count(WorkerCounter::SentPackets, packets);
-        self.arena.count(WorkerCounter::NetworkBytes, bytes);
-        self.arena.count(WorkerCounter::Bursts, 1);
-    }
-
-    /// Sums up again what the burst adds, of accepted packets alone.
-    #[cold]
-    fn expect_accepted(&mut self, planned: &[Planned<'_>]) {
-        for (_, delta) in &mut self.entries {
-            *delta = BurstDelta::default();
-        }
-        for plan in planned.iter().filter(|plan| plan.accepted) {
-            self.expect_packet(plan.slot, &plan.delta);
-        }
-    }
-
-    /// Usage rules count what was accepted only.
-    #[cold]
-    fn retract_measured(&mut self, planned: &[Planned<'_>]) {
-        for plan in planned.iter().filter(|plan| !plan.accepted) {
-            let measured = self.ruled.measured.get(usize::from(plan.measured)).copied();
-            if let (Some(measured), Some(ruled)) = (measured, self.ruled.get_mut(plan.slot)) {
-                ruled.urrs.retract(&measured.urrs, &measured.packet);
-            }
-        }
-    }
-
-    /// Acts on the messages of a burst; what they provoke is sent behind the burst's packets.
-    fn heed_signals(&mut self, parsed: &[Parsed<'_>], now_ns: u64) {
-        for packet in parsed {
-            let Parsed::Signal(signal) = packet else {
-                continue;
-            };
-            match *signal {
-                SignalIn::Echo { sequence, to } => self.heed_echo(sequence, to),
-                SignalIn::EchoAnswer { sequence, from } => {
-                    if self.answers.take((from, sequence)) == Answered::Refused {
-                        self.arena.count_drop(DropReason::GtpuSignalling, 1);
-                    }
-                }
-                SignalIn::Extension { from } => {
-                    self.arena.count_drop(DropReason::GtpuExtensionUnknown, 1);
-                    // Whether it is sent is counted where it is sent.
-                    let _ = self.signals.supported_extensions(from, now_ns);
-                }
-                SignalIn::ErrorIndication { from, teid } => {
-                    if !self.heed_error(from, teid) {
-                        self.arena.count_drop(DropReason::GtpuSignalling, 1);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Only BaseStations of sessions are answered, so that nobody can make us send to a third
-    /// party.
-    fn heed_echo(&mut self, sequence: u16, to: SocketAddr) {
-        let ip = to.ip();
-        if !self.sessions.is_peer(&ip) && !self.others.is_peer(&ip) {
-            self.arena.count_drop(DropReason::PeerUnknown, 1);
-        } else if self.signals.echo(sequence, to) == Queued::No {
-            self.arena.count_drop(DropReason::GtpuSignalling, 1);
-        }
-    }
-
-    /// Asks peers, and lets their answers through.
-    pub(crate) fn ask_peers(&mut self, expected: Arc<[Expected]>, ask: &[Expected]) {
-        self.answers.expect(expected);
-        for (to, sequence) in ask {
-            // One that finds no room is asked again, as one that got lost.
-            let _ = self.signals.ask(*sequence, *to);
-        }
-    }
-
-    /// Sends what this end has to say of its own.
-    pub(crate) fn send_signals(&mut self, n3: &mut impl PacketSink) {
-        for signal in self.signals.waiting() {
-            let item = Outgoing {
-                head: signal.bytes(),
-                body: &[],
-                to: signal.to,
-            };
-            let counter = if signal.is_echo() {
-                WorkerCounter::EchoReplies
-            } else {
-                WorkerCounter::SignalsSent
-            };
-            match n3.send_burst(&[item]) {
-                Ok(1) => self.arena.count(counter, 1),
-                Ok(_) => self.arena.count_drop(DropReason::TransmitFull, 1),
-                Err(_) => self.arena.count_drop(DropReason::TransmitRefused, 1),
-            }
-        }
-        self.signals.clear();
     }
 }
 
@@ -879,93 +461,16 @@ fn ruled_packet(packet: &Parsed<'_>) -> RuledPacket {
     }
 }
 
-/// What a message that is no G-PDU asks of us.
-fn signal(from: SocketAddr, gtpu: &GtpuPacket<'_>) -> Result<SignalIn, DropReason> {
-    match (gtpu.message_type, gtpu.sequence) {
-        (message_type::ECHO_REQUEST, Some(sequence)) => Ok(SignalIn::Echo { sequence, to: from }),
-        (message_type::ECHO_RESPONSE, Some(sequence)) => {
-            Ok(SignalIn::EchoAnswer { sequence, from })
-        }
-        (message_type::ERROR_INDICATION, _) => {
-            let about = parse_error_indication(gtpu.payload).map_err(DropReason::Wire)?;
-            Ok(SignalIn::ErrorIndication {
-                from: from.ip(),
-                teid: about.teid,
-            })
-        }
-        _ => Err(DropReason::GtpuSignalling),
-    }
-}
-
-/// What may be a usual G-PDU, from the IPv4 header on.
-#[inline(always)]
-fn usual_packet(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
-    match link {
-        LinkType::Ethernet => match frame.split_first_chunk::<14>()? {
-            ([.., 0x08, 0x00], packet) => Some(packet),
-            _ => None,
-        },
-        LinkType::RawIp => Some(frame),
-        _ => None,
-    }
-}
-
 /// Tunnel's peer and subscriber's address.
 #[inline(always)]
 fn check_source(hot: &HotSession, peer: IpAddr, src: IpAddr) -> Result<(), DropReason> {
-    if hot.peer.ip() != peer {
+    if hot.peer != peer {
         return Err(DropReason::PeerMismatch);
     }
     if hot.ue != src {
         return Err(DropReason::SourceSpoofed);
     }
     Ok(())
-}
-
-/// A planned packet as a port wants it.
-#[inline]
-fn outgoing<'a>(plan: Option<&'a Planned<'_>>) -> Outgoing<'a> {
-    plan.map_or(Outgoing::EMPTY, |plan| Outgoing {
-        head: plan.head.as_slice(),
-        body: plan.body,
-        to: plan.to,
-    })
-}
-
-fn mark_accepted<'a, 'b: 'a>(
-    planned: impl Iterator<Item = &'a mut Planned<'b>>,
-    accepted: &[bool],
-) {
-    for (plan, accepted) in planned.zip(accepted) {
-        plan.accepted = *accepted;
-    }
-}
-
-/// The peer's address and port and the GTP-U message of a frame. A socket has taken the outer
-/// headers off already.
-#[inline(always)]
-fn outer<'a>(
-    descriptor: &Descriptor,
-    frame: &'a [u8],
-) -> Result<(IpAddr, u16, GtpuPacket<'a>), DropReason> {
-    if let Some(peer) = descriptor.peer {
-        let gtpu = parse_gtpu(frame).map_err(DropReason::Wire)?;
-        return Ok((peer.ip(), peer.port(), gtpu));
-    }
-    let bytes = strip_link(descriptor.link, frame).map_err(DropReason::Wire)?;
-    let ip = parse_ip(bytes).map_err(DropReason::Wire)?;
-    if ip.fragment.is_some() {
-        return Err(DropReason::FragmentUnsupported);
-    }
-    if ip.protocol != protocol::UDP {
-        return Err(DropReason::NotGtpu);
-    }
-    let udp = parse_udp(ip.payload).map_err(DropReason::Wire)?;
-    if udp.dst_port != GTPU_PORT {
-        return Err(DropReason::NotGtpu);
-    }
-    let gtpu = parse_gtpu(udp.payload).map_err(DropReason::Wire)?;
-    Ok((ip.src, udp.src_port, gtpu))
 }
 
 /// The bytes of an inner packet up to the length that its header states; all must be there.

@@ -144,8 +144,6 @@ pub struct Plane {
     pub(crate) tracer: Tracer,
     /// Why sponsored sessions were charged, by slot.
     pub(crate) charges: Box<[Option<Box<Charges>>]>,
-    /// For each session its entry in `entries` during a burst, or [`NO_ENTRY`].
-    pub(crate) marks: Box<[u8]>,
     /// What the running burst adds, by session.
     pub(crate) entries: Vec<(SessionSlot, BurstDelta)>,
     /// For each place of a view the session that uses it, live or closed.
@@ -155,7 +153,7 @@ pub struct Plane {
     searched_ns: Option<u64>,
 }
 
-/// No entry in the running burst.
+/// No entry among what usage rules count of the running burst.
 pub(crate) const NO_ENTRY: u8 = u8::MAX;
 
 impl Plane {
@@ -182,7 +180,6 @@ impl Plane {
             policy: Policy::Live,
             tracer: Tracer::new(),
             charges: (0..sessions).map(|_| None).collect(),
-            marks: vec![NO_ENTRY; sessions].into_boxed_slice(),
             entries: Vec::with_capacity(INFLIGHT_MAX),
             view_owners: vec![None; limits.views as usize].into_boxed_slice(),
             sweep_at: 0,

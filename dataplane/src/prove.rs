@@ -6,8 +6,8 @@ use qlink_content::{
     CloseReason, Context, Deltas, Direction, FlowProof, Policy, Segment, Verdict, View, WordSink,
 };
 use qlink_meter::{
-    ChargeMode, DropReason, FlowIdentity, FlowKey, PacketDelta, Quota, QuotaVerdict, SessionSlot,
-    StageSink, Usage, WorkerCounter,
+    ChargeMode, DropReason, FlowIdentity, FlowKey, HotSession, PacketDelta, Proven, Quota,
+    QuotaVerdict, SessionSlot, StageSink, WorkerCounter,
 };
 use qlink_pfcp::MAX_CONTENTS;
 use qlink_types::receipt::ByteClasses;
@@ -16,7 +16,7 @@ use qlink_wire::{TcpSegment, protocol};
 
 use crate::contents::ArenaHeads;
 use crate::parse::{Inner, Transport, drop_reason, ports_by_side, proof_segment};
-use crate::plane::{NO_ENTRY, Plane, Sponsored};
+use crate::plane::{Plane, Sponsored};
 
 /// Lets a state write its words into the arena.
 struct ArenaWords<'a, 'b>(&'a mut StageSink<'b>);
@@ -131,7 +131,7 @@ impl Charge {
 /// What a judged packet does to its session.
 struct Step {
     /// Counters that must stand before the packet leaves.
-    usage: Usage,
+    proven: Proven,
     /// Counters that wait until it has left.
     deferred: Charge,
 }
@@ -140,32 +140,32 @@ impl Step {
     /// Splits `deltas`: charged bytes of this very packet wait until it has left, everything else
     /// is proof or was forwarded before.
     #[inline]
-    fn new(mut usage: Usage, deltas: &Deltas, quota: Quota, used: u64) -> Self {
+    fn new(mut proven: Proven, deltas: &Deltas, quota: Quota, used: u64) -> Self {
         let deferred = deltas.user_charged.min(deltas.wire_payload);
         let charged = quota.charged(deltas.user_charged, deltas.verified_repeat);
         let billed = quota.billed(used, charged);
         let billed_later = billed.min(deferred);
         let add = u64::saturating_add;
-        usage.wire_payload = add(
-            usage.wire_payload,
+        proven.wire_payload = add(
+            proven.wire_payload,
             deltas.wire_payload.saturating_sub(deferred),
         );
-        usage.verified_unique = add(usage.verified_unique, deltas.verified_unique);
-        usage.retransmit = add(usage.retransmit, deltas.retransmit);
-        usage.verified_repeat = add(usage.verified_repeat, deltas.verified_repeat);
-        usage.overhead_allowed = add(usage.overhead_allowed, deltas.overhead_allowed);
-        usage.undelivered = add(usage.undelivered, deltas.undelivered);
-        usage.user_charged = add(
-            usage.user_charged,
+        proven.verified_unique = add(proven.verified_unique, deltas.verified_unique);
+        proven.retransmit = add(proven.retransmit, deltas.retransmit);
+        proven.verified_repeat = add(proven.verified_repeat, deltas.verified_repeat);
+        proven.overhead_allowed = add(proven.overhead_allowed, deltas.overhead_allowed);
+        proven.undelivered = add(proven.undelivered, deltas.undelivered);
+        proven.user_charged = add(
+            proven.user_charged,
             deltas.user_charged.saturating_sub(deferred),
         );
-        usage.pending = add(usage.pending, deltas.pending_in).saturating_sub(deltas.pending_out);
-        usage.personal = add(usage.personal, billed.saturating_sub(billed_later));
-        if deltas.violations > 0 || !usage.classes().is_conserved() {
-            usage.violations = add(usage.violations, 1);
+        proven.pending = add(proven.pending, deltas.pending_in).saturating_sub(deltas.pending_out);
+        proven.personal = add(proven.personal, billed.saturating_sub(billed_later));
+        if deltas.violations > 0 || !proven.classes().is_conserved() {
+            proven.violations = add(proven.violations, 1);
         }
         Self {
-            usage,
+            proven,
             deferred: Charge {
                 user_charged: deferred,
                 personal: billed_later,
@@ -202,11 +202,11 @@ impl Plane {
         let Some(hot) = self.sessions.get(slot) else {
             return Err(DropReason::TeidUnknown);
         };
-        let quota = hot.quota;
-        let charge = match (&inner.transport, hot.sponsor_limit) {
-            (Transport::Tcp(tcp), Some(_)) => {
+        let quota = hot.quota();
+        let charge = match inner.transport {
+            Transport::Tcp(tcp) if hot.is_sponsored() => {
                 // Copies, so that what is parsed lives in memory here only.
-                let (inner, tcp) = (*inner, *tcp);
+                let inner = *inner;
                 self.judge_tcp(slot, quota, direction, &inner, &tcp, now_ns)?
             }
             _ => self.judge_plain(slot, quota, inner.payload_len)?,
@@ -218,8 +218,8 @@ impl Plane {
     /// What the session's personal payer has been billed, the running burst included.
     #[inline]
     fn billed(&self, slot: SessionSlot) -> u64 {
-        let mark = self.marks.get(slot.index()).copied().unwrap_or(NO_ENTRY);
-        let running = self.entries.get(usize::from(mark));
+        let entry = self.sessions.get(slot).and_then(HotSession::entry);
+        let running = entry.and_then(|entry| self.entries.get(entry));
         let running = running.map_or(0, |(_, delta)| delta.personal);
         self.arena.billed(slot).saturating_add(running)
     }
@@ -328,7 +328,7 @@ impl Plane {
         quota: Quota,
         packet: &FlowPacket<'_>,
     ) -> Result<Charge, DropReason> {
-        let usage = self.arena.usage(packet.slot);
+        let proven = self.arena.proven(packet.slot);
         let used = self.billed(packet.slot);
         let payload = u64::from(packet.segment.payload_len);
         let (Some(proof), Some(Some(session))) = (
@@ -340,7 +340,7 @@ impl Plane {
         session.share_limit();
         // More than this packet and all that is pending cannot be decided now. Only where that
         // could pass a limit must the judgement be one that can be taken back.
-        let stake = payload.saturating_add(usage.pending);
+        let stake = payload.saturating_add(proven.pending);
         let near = quota.left(used) < stake || (session.views.len() > 1 && session.left() < stake);
         if near {
             self.trial.save(proof, &session.views);
@@ -362,7 +362,7 @@ impl Plane {
             }
         }
         if near && deltas.pending_in > 0 {
-            let pending = usage
+            let pending = proven
                 .pending
                 .saturating_add(deltas.pending_in)
                 .saturating_sub(deltas.pending_out);
@@ -384,18 +384,18 @@ impl Plane {
                 return Err(reason);
             }
         }
-        let step = Step::new(usage, &deltas, quota, used);
-        self.commit(flow, packet.slot, packet.direction, step.usage);
+        let step = Step::new(proven, &deltas, quota, used);
+        self.commit(flow, packet.slot, packet.direction, step.proven);
         self.charged(packet.slot, &deltas);
         Ok(step.deferred)
     }
 
     /// Writes a flow, the views that changed and the session as one change; frees a closed flow.
     /// Usage rules count what is proven as downlink, and what is charged in `direction`.
-    fn commit(&mut self, flow: usize, slot: SessionSlot, direction: Direction, usage: Usage) {
-        let charged = self.arena.usage(slot).user_charged;
-        let charged = usage.user_charged.saturating_sub(charged);
-        if usage.violations > self.arena.usage(slot).violations {
+    fn commit(&mut self, flow: usize, slot: SessionSlot, direction: Direction, proven: Proven) {
+        let before = self.arena.proven(slot);
+        let charged = proven.user_charged.saturating_sub(before.user_charged);
+        if proven.violations > before.violations {
             self.arena.count(WorkerCounter::ConservationViolations, 1);
         }
         let (Some(proof), Some(Some(session))) =
@@ -425,7 +425,7 @@ impl Plane {
         if let Some(ruled) = &mut ruled {
             ruled.account_charged((direction, charged), &mut update);
         }
-        update.usage(slot, usage);
+        update.proven(slot, proven);
         update.commit();
         // Payload of a flow that is charged to its end needs no flow: it is charged without.
         if proof.closed().is_some() || proof.is_settled() {
@@ -457,7 +457,7 @@ impl Plane {
         let Some(slot) = self.flows.key(flow).map(|key| key.session) else {
             return;
         };
-        let quota = self.sessions.get(slot).map(|session| session.quota);
+        let quota = self.sessions.get(slot).map(HotSession::quota);
         let (Some(proof), Some(Some(session)), Some(quota)) = (
             self.proofs.get_mut(flow),
             self.sponsored.get_mut(slot.index()),
@@ -466,9 +466,9 @@ impl Plane {
             return;
         };
         let deltas = settle(proof, &mut session.views);
-        let usage = self.arena.usage(slot);
-        let step = Step::new(usage, &deltas, quota, usage.personal);
-        self.commit(flow, slot, Direction::Downlink, step.usage);
+        let used = self.arena.billed(slot);
+        let step = Step::new(self.arena.proven(slot), &deltas, quota, used);
+        self.commit(flow, slot, Direction::Downlink, step.proven);
         self.charged(slot, &deltas);
     }
 }

@@ -7,7 +7,9 @@ use crossbeam::channel::Receiver;
 use qlink_io::handover::Sleeper;
 use qlink_io::mem::MemSource;
 use qlink_io::wait::wait;
-use qlink_io::{Burst, IoError, Losses, Outgoing, PacketPort, PacketSink, PacketSource, clock};
+use qlink_io::{
+    BURST_MAX, Burst, IoError, Losses, Outgoing, PacketPort, PacketSink, PacketSource, clock,
+};
 use qlink_meter::DropReason;
 use qlink_pfcp::Refusal;
 use qlink_wire::LinkType;
@@ -137,29 +139,31 @@ impl<A: PacketPort, B: PacketPort> Worker<A, B> {
     /// Packets that were kept go the way of all packets once their rules let them.
     fn drain(&mut self, now_ns: u64) {
         while let Some(slot) = self.seat.plane.next_drain() {
+            let mut packets = MemSource::new(Vec::new(), LinkType::RawIp, 1);
+            let mut burst = Burst::new();
             // As many as there are now: those that are kept again come behind them.
-            for _ in 0..self.seat.plane.kept(slot) {
-                let mut kept = Vec::new();
-                if !self.seat.plane.take_kept(slot, &mut kept) {
+            let mut left = self.seat.plane.kept(slot);
+            while left > 0 {
+                packets.clear();
+                for _ in 0..BURST_MAX {
+                    if left == 0 {
+                        break;
+                    }
+                    left = left.saturating_sub(1);
+                    self.seat
+                        .plane
+                        .take_kept(slot, |packet| packets.push(packet));
+                }
+                if packets.recv_burst(&mut burst).is_err() {
                     break;
                 }
-                let mut packet = MemSource::new(vec![kept], LinkType::RawIp, 1);
-                let mut burst = Burst::new();
-                if packet.recv_burst(&mut burst).is_ok() {
-                    let ports = &mut shared(&self.n3, &self.n6);
-                    let ingress = Ingress {
-                        side: Side::N6,
-                        arrival: Arrival::HandedOver,
-                    };
-                    process_burst(
-                        &mut self.seat.plane,
-                        ingress,
-                        &packet,
-                        &burst,
-                        ports,
-                        now_ns,
-                    );
-                }
+                let ports = &mut shared(&self.n3, &self.n6);
+                let ingress = Ingress {
+                    side: Side::N6,
+                    arrival: Arrival::HandedOver,
+                };
+                let plane = &mut self.seat.plane;
+                process_burst(plane, ingress, &packets, &burst, ports, now_ns);
             }
         }
     }

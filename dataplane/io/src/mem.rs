@@ -38,24 +38,37 @@ impl MemSource {
     /// Copies `frames` into one slab, to be delivered `repeats` times (0 = never).
     #[must_use]
     pub fn new(frames: Vec<Vec<u8>>, link: LinkType, repeats: u64) -> Self {
-        let mut slab = Vec::with_capacity(frames.iter().map(Vec::len).sum());
-        let mut places = Vec::with_capacity(frames.len());
-        for frame in frames {
-            // A longer frame than 4 GiB does not exist; it would be cut, never misread.
-            let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-            places.push((slab.len(), length));
-            slab.extend_from_slice(&frame);
-        }
-        let rounds_left = if places.is_empty() { 0 } else { repeats };
-        let clock = MemClock::Monotonic;
-        Self {
-            slab,
-            frames: places,
+        let mut source = Self {
+            slab: Vec::with_capacity(frames.iter().map(Vec::len).sum()),
+            frames: Vec::with_capacity(frames.len()),
             link,
             next: 0,
-            rounds_left,
-            clock,
+            rounds_left: 0,
+            clock: MemClock::Monotonic,
+        };
+        for frame in frames {
+            source.push(&frame);
         }
+        source.rounds_left = if source.frames.is_empty() { 0 } else { repeats };
+        source
+    }
+
+    /// Forgets every frame; the memory stays for the next ones.
+    pub fn clear(&mut self) {
+        self.slab.clear();
+        self.frames.clear();
+        self.next = 0;
+        self.rounds_left = 0;
+    }
+
+    /// Adds a frame; all that there are will be delivered once, from the first on.
+    pub fn push(&mut self, frame: &[u8]) {
+        // A longer frame than 4 GiB does not exist; it would be cut, never misread.
+        let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        self.frames.push((self.slab.len(), length));
+        self.slab.extend_from_slice(frame);
+        self.next = 0;
+        self.rounds_left = 1;
     }
 
     /// The same source with another clock.
@@ -182,6 +195,19 @@ impl PacketSink for MemSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_that_were_pushed_are_delivered_once_and_cleared_ones_never() {
+        let mut source = MemSource::new(vec![b"old".to_vec()], LinkType::RawIp, 7);
+        source.clear();
+        source.push(b"one");
+        source.push(b"two");
+
+        let seen = drain(&mut source);
+
+        let seen: Vec<&[u8]> = seen.iter().map(|(_, frame)| &frame[..]).collect();
+        assert_eq!(seen, [b"one", b"two"]);
+    }
 
     fn drain(source: &mut MemSource) -> Vec<(u64, Vec<u8>)> {
         let mut burst = Burst::new();

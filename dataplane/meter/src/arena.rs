@@ -4,19 +4,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use qlink_io::arena::{Arena, ArenaError};
-use qlink_kernel::prefetch;
 use qlink_types::units::Incarnation;
 
 use crate::identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
 use crate::inflight::{self, BurstDelta};
-use crate::layout::{ArenaLayout, LAYOUT_VERSION, LAYOUT_WITHOUT_URRS, ROW_IDENTITY_WORDS, header};
+use crate::layout::{ArenaLayout, LAYOUT_VERSION, Places, ROW_IDENTITY_WORDS, header};
 use crate::migrate;
 use crate::reason::DropReason;
 use crate::record::{Row, StageSink, add, load, store};
 use crate::redo::{self, RedoList};
-use crate::session::SessionSlot;
+use crate::session::{SessionKind, SessionSlot};
 use crate::urr::RecoveredUrr;
-use crate::usage::Usage;
+use crate::usage::{Proven, Traffic, Usage};
 
 /// Why counters could not be set up. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -179,9 +178,8 @@ impl Backing {
 pub struct CounterArena {
     pub(crate) backing: Backing,
     pub(crate) layout: ArenaLayout,
+    pub(crate) places: Places,
     shards: u8,
-    /// What the usage rows hold: read here, written through.
-    pub(crate) usages: Box<[Usage]>,
     pub(crate) redo: RedoList,
     /// Places of usage rules that nobody uses.
     pub(crate) urrs_free: Vec<u32>,
@@ -192,8 +190,8 @@ impl CounterArena {
     ///
     /// # Errors
     ///
-    /// Any [`SetupError`]. An arena of version 1, or one without usage rules, becomes one of this
-    /// version with `setup`'s places for them; everything in it stays.
+    /// Any [`SetupError`]. An arena of an earlier version, or one without usage rules, becomes one
+    /// of this version with `setup`'s places for them; everything in it stays.
     pub fn open(path: &Path, setup: ArenaSetup) -> Result<(Self, Recovered), SetupError> {
         let arena = migrate::open(path, &setup.layout)?;
         Self::with_backing(Backing::File(arena), setup)
@@ -206,8 +204,8 @@ impl CounterArena {
         let mut arena = Self {
             backing: Backing::Memory(words),
             layout,
+            places: Places::of(&layout),
             shards: 1,
-            usages: vec![Usage::default(); layout.sessions].into_boxed_slice(),
             redo: RedoList::new(),
             urrs_free: Vec::new(),
         };
@@ -221,8 +219,8 @@ impl CounterArena {
         let mut arena = Self {
             backing,
             layout,
+            places: Places::of(&layout),
             shards: setup.shards,
-            usages: vec![Usage::default(); layout.sessions].into_boxed_slice(),
             redo: RedoList::new(),
             urrs_free: Vec::new(),
         };
@@ -232,10 +230,9 @@ impl CounterArena {
                 arena.find_free_urrs();
                 Ok((arena, Recovered::default()))
             }
-            LAYOUT_WITHOUT_URRS | LAYOUT_VERSION => {
+            LAYOUT_VERSION => {
                 check_header(arena.words(), &layout)?;
                 arena.check_shards()?;
-                store(arena.words(), header::VERSION, LAYOUT_VERSION);
                 let recovered = arena.recover();
                 Ok((arena, recovered))
             }
@@ -267,23 +264,12 @@ impl CounterArena {
 
     /// Brings the words into a state that a living writer would have left.
     fn recover(&mut self) -> Recovered {
-        redo::recover(self.words(), &self.layout);
+        redo::recover(self.words(), &self.layout, &self.places);
         self.find_free_urrs();
-        for slot in 0..self.layout.sessions {
-            let mut words = [0; Usage::WORDS];
-            let row = self.layout.usage(slot);
-            if row.read(self.words(), &mut words).is_some()
-                && let Some(usage) = self.usages.get_mut(slot)
-            {
-                *usage = Usage::from_words(words);
-            }
-        }
         let uncertain_bytes = self.settle_leftovers();
         add(
             self.words(),
-            self.layout
-                .worker()
-                .saturating_add(WorkerCounter::Recoveries as usize),
+            Places::WORKER.saturating_add(WorkerCounter::Recoveries as usize),
             1,
         );
         let identity = |at, len| -> Vec<u64> {
@@ -296,7 +282,7 @@ impl CounterArena {
             sessions: (0..self.layout.sessions)
                 .filter_map(|slot| {
                     let words = identity(
-                        self.layout.session(slot).saturating_add(1),
+                        self.places.session(slot).saturating_add(1),
                         SessionIdentity::WORDS,
                     );
                     let number = u32::try_from(slot).ok()?;
@@ -306,13 +292,13 @@ impl CounterArena {
                 .collect(),
             views: (0..self.layout.views)
                 .filter_map(|view| {
-                    let words = identity(self.layout.view(view), ROW_IDENTITY_WORDS);
+                    let words = identity(self.places.view(view), ROW_IDENTITY_WORDS);
                     ViewIdentity::from_words(&words).map(|found| (view, found))
                 })
                 .collect(),
             flows: (0..self.layout.flows)
                 .filter_map(|flow| {
-                    let words = identity(self.layout.flow(flow), ROW_IDENTITY_WORDS);
+                    let words = identity(self.places.flow(flow), ROW_IDENTITY_WORDS);
                     FlowIdentity::from_words(&words).map(|found| (flow, found))
                 })
                 .collect(),
@@ -328,24 +314,22 @@ impl CounterArena {
     /// note that is being booked, which its own guard then tells apart.
     fn settle_leftovers(&mut self) -> u64 {
         let mut total = 0_u64;
-        for note in inflight::leftovers(self.words(), self.layout.inflight()) {
-            let row = self.layout.usage(note.slot.index());
+        for note in inflight::leftovers(self.words(), Places::INFLIGHT) {
+            let row = self.places.traffic(note.slot.index());
             if row.guard(self.words()) != note.guard {
                 continue;
             }
-            self.change_usage(note.slot, |usage| {
-                usage.uncertain = usage.uncertain.saturating_add(note.network_bytes);
+            self.change_traffic(note.slot, |traffic| {
+                traffic.uncertain = traffic.uncertain.saturating_add(note.network_bytes);
             });
             total = total.saturating_add(note.network_bytes);
             add(
                 self.words(),
-                self.layout
-                    .worker()
-                    .saturating_add(WorkerCounter::UncertainBytes as usize),
+                Places::WORKER.saturating_add(WorkerCounter::UncertainBytes as usize),
                 note.network_bytes,
             );
         }
-        inflight::clear(self.words(), self.layout.inflight());
+        inflight::clear(self.words(), Places::INFLIGHT);
         total
     }
 
@@ -367,36 +351,53 @@ impl CounterArena {
     }
 
     /// Counters of a session.
-    #[inline]
     #[must_use]
     pub fn usage(&self, slot: SessionSlot) -> Usage {
-        self.usages.get(slot.index()).copied().unwrap_or_default()
+        Usage::sum(&self.traffic(slot), &self.proven(slot))
+    }
+
+    /// What is proven of a session.
+    #[inline]
+    #[must_use]
+    pub fn proven(&self, slot: SessionSlot) -> Proven {
+        if slot.index() >= self.layout.sessions {
+            return Proven::default();
+        }
+        let row = self.places.proven(slot.index());
+        Proven::from_words(row.standing(self.words()))
+    }
+
+    #[inline]
+    fn traffic(&self, slot: SessionSlot) -> Traffic {
+        if slot.index() >= self.layout.sessions {
+            return Traffic::default();
+        }
+        let row = self.places.traffic(slot.index());
+        Traffic::from_words(row.standing(self.words()))
     }
 
     /// What the session's personal payer has been billed.
     #[inline]
     #[must_use]
     pub fn billed(&self, slot: SessionSlot) -> u64 {
-        self.usages
-            .get(slot.index())
-            .map_or(0, |usage| usage.personal)
+        let proven = self.proven(slot).personal;
+        proven.saturating_add(self.traffic(slot).personal)
     }
 
-    /// Starts loading a session's counters.
+    /// Starts loading what packets count of a session.
     #[inline]
     pub fn prefetch_usage(&self, slot: SessionSlot) {
-        // A session's counters here lie on two or three lines.
-        if let Some(usage) = self.usages.get(slot.index()) {
-            prefetch(&usage.uplink_bytes);
-            prefetch(&usage.pending);
-        }
-        self.layout.usage(slot.index()).prefetch(self.words());
+        self.places.traffic(slot.index()).prefetch(self.words());
     }
 
     /// Starts a session in `slot` with all counters at zero.
     pub fn establish(&mut self, slot: SessionSlot, identity: &SessionIdentity) {
         self.write_identity(slot, &[0]);
-        self.change_usage(slot, |usage| *usage = Usage::default());
+        self.change_traffic(slot, |traffic| *traffic = Traffic::default());
+        if slot.index() < self.layout.sessions {
+            let row = self.places.proven(slot.index());
+            row.change(self.words(), |_| Proven::default().to_words());
+        }
         self.set_identity(slot, identity);
     }
 
@@ -416,7 +417,7 @@ impl CounterArena {
     /// Who stands in a slot, live or closed.
     #[must_use]
     pub fn identity(&self, slot: SessionSlot) -> Option<SessionIdentity> {
-        let at = self.layout.session(slot.index()).saturating_add(1);
+        let at = self.places.session(slot.index()).saturating_add(1);
         let mut words = [0; SessionIdentity::WORDS];
         for (word, place) in words.iter_mut().zip(at..) {
             *word = load(self.words(), place);
@@ -429,7 +430,7 @@ impl CounterArena {
         if slot.index() >= self.layout.sessions {
             return;
         }
-        let at = self.layout.session(slot.index());
+        let at = self.places.session(slot.index());
         let guard = load(self.words(), at) | 1;
         store(self.words(), at, guard);
         fence(Ordering::Release);
@@ -442,14 +443,16 @@ impl CounterArena {
     }
 
     #[inline]
-    fn change_usage(&mut self, slot: SessionSlot, change: impl FnOnce(&mut Usage)) {
-        let Some(usage) = self.usages.get_mut(slot.index()) else {
+    fn change_traffic(&mut self, slot: SessionSlot, change: impl FnOnce(&mut Traffic)) {
+        if slot.index() >= self.layout.sessions {
             return;
-        };
-        change(usage);
-        let row = self.layout.usage(slot.index());
-        usage.encode(&mut row.stage(self.backing.words()));
-        row.flip(self.backing.words());
+        }
+        let row = self.places.traffic(slot.index());
+        row.change(self.words(), |words| {
+            let mut traffic = Traffic::from_words(words);
+            change(&mut traffic);
+            traffic.to_words()
+        });
     }
 
     /// Opens the place `view`; `encode` writes its first state.
@@ -463,12 +466,12 @@ impl CounterArena {
         if view >= self.layout.views {
             return;
         }
-        let row = self.layout.view_row(view);
+        let row = self.places.view_row(view);
         let mut sink = row.stage(self.words());
         sink.put_all(classes);
         encode(&mut sink);
         row.flip(self.words());
-        self.open_place(self.layout.view(view), &identity.to_words());
+        self.open_place(self.places.view(view), &identity.to_words());
     }
 
     /// Opens the place `flow`; `encode` writes its first state.
@@ -481,10 +484,10 @@ impl CounterArena {
         if flow >= self.layout.flows {
             return;
         }
-        let row = self.layout.flow_row(flow);
+        let row = self.places.flow_row(flow);
         encode(&mut row.stage(self.words()));
         row.flip(self.words());
-        self.open_place(self.layout.flow(flow), &identity.to_words());
+        self.open_place(self.places.flow(flow), &identity.to_words());
         self.count(WorkerCounter::FlowsOpened, 1);
     }
 
@@ -502,14 +505,14 @@ impl CounterArena {
     /// Closes the place `view`.
     pub fn close_view(&mut self, view: usize) {
         if view < self.layout.views {
-            store(self.words(), self.layout.view(view), 0);
+            store(self.words(), self.places.view(view), 0);
         }
     }
 
     /// Closes the place `flow`.
     pub fn close_flow(&mut self, flow: usize) {
         if flow < self.layout.flows {
-            store(self.words(), self.layout.flow(flow), 0);
+            store(self.words(), self.places.flow(flow), 0);
             self.count(WorkerCounter::FlowsClosed, 1);
         }
     }
@@ -517,7 +520,7 @@ impl CounterArena {
     /// State words of a view, without its classes.
     #[must_use]
     pub fn view_state(&self, view: usize) -> Vec<u64> {
-        let mut words = self.state(self.layout.view_row(view));
+        let mut words = self.state(self.places.view_row(view));
         words.drain(..crate::layout::VIEW_HEAD_WORDS.min(words.len()));
         words
     }
@@ -525,7 +528,7 @@ impl CounterArena {
     /// State words of a flow.
     #[must_use]
     pub fn flow_state(&self, flow: usize) -> Vec<u64> {
-        self.state(self.layout.flow_row(flow))
+        self.state(self.places.flow_row(flow))
     }
 
     fn state(&self, row: Row) -> Vec<u64> {
@@ -540,7 +543,7 @@ impl CounterArena {
     #[inline]
     #[must_use]
     pub fn heads(&self, flow: usize) -> &[AtomicU64] {
-        let start = self.layout.heads(flow);
+        let start = self.places.heads(flow);
         self.words()
             .get(start..start.saturating_add(self.layout.head_words))
             .unwrap_or_default()
@@ -558,58 +561,62 @@ impl CounterArena {
     pub fn note_burst(&mut self, entries: &[(SessionSlot, BurstDelta)]) {
         let words = self.backing.words();
         let notes = entries.iter().map(|(slot, delta)| {
-            let guard = self.layout.usage(slot.index()).guard(words);
+            let guard = self.places.traffic(slot.index()).guard(words);
             (*slot, guard, delta)
         });
-        inflight::note(words, self.layout.inflight(), notes);
+        inflight::note(words, Places::INFLIGHT, notes);
     }
 
     /// Adds what was forwarded of the noted burst: call after sending.
     #[inline]
     pub fn commit_burst(&mut self, entries: &[(SessionSlot, BurstDelta)]) {
         for (slot, delta) in entries {
-            self.change_usage(*slot, |usage| delta.apply(usage));
+            self.change_traffic(*slot, |traffic| delta.apply(traffic));
         }
-        inflight::clear(self.words(), self.layout.inflight());
+        inflight::clear(self.words(), Places::INFLIGHT);
     }
 
-    /// [`Self::commit_burst`]; `more` adds to each session's change what is counted with it.
+    /// [`Self::commit_burst`]; to the change of a session whose `kind` is ruled, `more` adds what
+    /// is counted with it.
     #[inline]
     pub fn commit_burst_with(
         &mut self,
         entries: &[(SessionSlot, BurstDelta)],
+        kind: impl Fn(SessionSlot) -> SessionKind,
         mut more: impl FnMut(SessionSlot, &mut ProofUpdate<'_>),
     ) {
         for (slot, delta) in entries {
-            let mut update = self.update();
-            update.burst(*slot, delta);
-            more(*slot, &mut update);
-            update.commit();
+            match kind(*slot) {
+                SessionKind::Direct => self.change_traffic(*slot, |traffic| delta.apply(traffic)),
+                SessionKind::Ruled => {
+                    let mut update = self.update();
+                    update.burst(*slot, delta);
+                    more(*slot, &mut update);
+                    update.commit();
+                }
+            }
         }
-        inflight::clear(self.words(), self.layout.inflight());
+        inflight::clear(self.words(), Places::INFLIGHT);
     }
 
     /// Counts dropped packets.
     #[inline]
     pub fn count_drop(&mut self, reason: DropReason, packets: u64) {
-        let at = self.layout.drops().saturating_add(reason.index());
+        let at = Places::DROPS.saturating_add(reason.index());
         add(self.words(), at, packets);
     }
 
     /// Raises a counter of the worker.
     #[inline]
     pub fn count(&mut self, counter: WorkerCounter, by: u64) {
-        let at = self.layout.worker().saturating_add(counter as usize);
+        let at = Places::WORKER.saturating_add(counter as usize);
         add(self.words(), at, by);
     }
 
     /// Packets dropped for `reason`.
     #[must_use]
     pub fn drops(&self, reason: DropReason) -> u64 {
-        load(
-            self.words(),
-            self.layout.drops().saturating_add(reason.index()),
-        )
+        load(self.words(), Places::DROPS.saturating_add(reason.index()))
     }
 
     /// A counter of the worker.
@@ -617,7 +624,7 @@ impl CounterArena {
     pub fn counter(&self, counter: WorkerCounter) -> u64 {
         load(
             self.words(),
-            self.layout.worker().saturating_add(counter as usize),
+            Places::WORKER.saturating_add(counter as usize),
         )
     }
 }
@@ -659,7 +666,7 @@ impl ProofUpdate<'_> {
     /// Prepares the next state of a flow, which `encode` writes.
     #[inline]
     pub fn flow(&mut self, flow: usize, encode: impl FnOnce(&mut StageSink<'_>)) {
-        let row = self.arena.layout.flow_row(flow);
+        let row = self.arena.places.flow_row(flow);
         let mut sink = row.stage(self.arena.backing.words());
         encode(&mut sink);
         debug_assert!(sink.fits(), "the layout has room for the largest state");
@@ -674,7 +681,7 @@ impl ProofUpdate<'_> {
         classes: [u64; 8],
         encode: impl FnOnce(&mut StageSink<'_>),
     ) {
-        let row = self.arena.layout.view_row(view);
+        let row = self.arena.places.view_row(view);
         let mut sink = row.stage(self.arena.backing.words());
         sink.put_all(classes);
         encode(&mut sink);
@@ -682,15 +689,14 @@ impl ProofUpdate<'_> {
         self.arena.redo.push(row);
     }
 
-    /// Prepares the next counters of a session, once per update.
+    /// Prepares what is proven of a session from now on, once per update.
     #[inline]
-    pub fn usage(&mut self, slot: SessionSlot, usage: Usage) {
-        let Some(place) = self.arena.usages.get_mut(slot.index()) else {
+    pub fn proven(&mut self, slot: SessionSlot, proven: Proven) {
+        if slot.index() >= self.arena.layout.sessions {
             return;
-        };
-        *place = usage;
-        let row = self.arena.layout.usage(slot.index());
-        usage.encode(&mut row.stage(self.arena.backing.words()));
+        }
+        let row = self.arena.places.proven(slot.index());
+        row.prepare(self.arena.words(), |_| proven.to_words());
         self.arena.redo.push(row);
     }
 
@@ -698,7 +704,7 @@ impl ProofUpdate<'_> {
     #[inline]
     pub fn commit(self) {
         let arena = self.arena;
-        arena.redo.commit(arena.backing.words(), &arena.layout);
+        arena.redo.commit(arena.backing.words(), &arena.places);
     }
 }
 

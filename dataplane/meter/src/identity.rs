@@ -112,7 +112,7 @@ pub struct SessionIdentity {
 
 impl SessionIdentity {
     /// Words reserved for the encoding.
-    pub(crate) const WORDS: usize = 48;
+    pub(crate) const WORDS: usize = 34;
 
     /// The identity of a live session; `None` when its rules carry no TEID.
     #[must_use]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::direction::Direction;
 use crate::record::{load, store, write_word};
 use crate::session::SessionSlot;
-use crate::usage::Usage;
+use crate::usage::Traffic;
 
 /// Most sessions in one burst.
 pub const INFLIGHT_MAX: usize = qlink_io::BURST_MAX;
@@ -75,16 +75,17 @@ impl BurstDelta {
         self.personal = self.personal.saturating_add(packet.personal);
     }
 
-    /// Adds this to a session's counters.
+    /// Adds this to what a session's packets count.
     #[inline]
-    pub(crate) const fn apply(&self, usage: &mut Usage) {
-        usage.uplink_bytes = usage.uplink_bytes.saturating_add(self.uplink_bytes);
-        usage.uplink_packets = usage.uplink_packets.saturating_add(self.uplink_packets);
-        usage.downlink_bytes = usage.downlink_bytes.saturating_add(self.downlink_bytes);
-        usage.downlink_packets = usage.downlink_packets.saturating_add(self.downlink_packets);
-        usage.wire_payload = usage.wire_payload.saturating_add(self.user_charged);
-        usage.user_charged = usage.user_charged.saturating_add(self.user_charged);
-        usage.personal = usage.personal.saturating_add(self.personal);
+    pub(crate) const fn apply(&self, traffic: &mut Traffic) {
+        traffic.uplink_bytes = traffic.uplink_bytes.saturating_add(self.uplink_bytes);
+        traffic.uplink_packets = traffic.uplink_packets.saturating_add(self.uplink_packets);
+        traffic.downlink_bytes = traffic.downlink_bytes.saturating_add(self.downlink_bytes);
+        traffic.downlink_packets = traffic
+            .downlink_packets
+            .saturating_add(self.downlink_packets);
+        traffic.charged = traffic.charged.saturating_add(self.user_charged);
+        traffic.personal = traffic.personal.saturating_add(self.personal);
     }
 
     const fn network_bytes(&self) -> u64 {

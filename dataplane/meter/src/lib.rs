@@ -65,4 +65,4 @@ pub use urr::{
     Deadlines, PENDING_MAX, PacketCount, QuotaStop, QuotaStops, RecoveredUrr, SESSION_URRS_MAX,
     SessionUrrs, UrrCounters, UrrError, UrrLimits, UrrMarks,
 };
-pub use usage::Usage;
+pub use usage::{Proven, Usage};

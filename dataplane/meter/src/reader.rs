@@ -15,15 +15,14 @@ use qlink_types::units::{Bytes, Incarnation};
 use crate::arena::WorkerCounter;
 use crate::identity::{SessionIdentity, SessionState, ViewIdentity};
 use crate::layout::{
-    ArenaLayout, LAYOUT_VERSION, LAYOUT_WITHOUT_URRS, ROW_IDENTITY_WORDS, UrrPlace,
-    VIEW_HEAD_WORDS, header,
+    ArenaLayout, LAYOUT_JOINED, LAYOUT_VERSION, LAYOUT_WITHOUT_URRS, Places, ROW_IDENTITY_WORDS,
+    UrrPlace, VIEW_HEAD_WORDS, header,
 };
 use crate::reason::DropReason;
 use crate::record::load;
 use crate::session::SessionSlot;
 use crate::urr::RecoveredUrr;
 use crate::urr_rows;
-use crate::usage::Usage;
 
 pub use detail::{FlowSnapshot, ViewSnapshot};
 pub use occupancy::{Occupancies, Occupancy};
@@ -92,6 +91,7 @@ pub struct Totals {
 pub struct ArenaReader {
     view: ArenaView,
     layout: ArenaLayout,
+    places: Places,
 }
 
 impl ArenaReader {
@@ -103,11 +103,7 @@ impl ArenaReader {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReaderError> {
         let view = ArenaView::open(path)?;
         let words = view.words();
-        match load(words, header::VERSION) {
-            LAYOUT_WITHOUT_URRS | LAYOUT_VERSION => {}
-            0 => return Err(ReaderError::NotReady),
-            found => return Err(ReaderError::NewerLayout { found }),
-        }
+        let version = load(words, header::VERSION);
         let dimension = |at| usize::try_from(load(words, at)).unwrap_or(usize::MAX);
         let layout = ArenaLayout {
             sessions: dimension(header::SESSIONS),
@@ -118,11 +114,21 @@ impl ArenaReader {
             head_words: dimension(header::HEAD_WORDS),
             urrs: dimension(header::URRS),
         };
-        let (found, needed) = (words.len(), layout.words());
+        let places = match version {
+            0 => return Err(ReaderError::NotReady),
+            LAYOUT_WITHOUT_URRS..=LAYOUT_JOINED => Places::joined(&layout),
+            LAYOUT_VERSION => Places::of(&layout),
+            found => return Err(ReaderError::NewerLayout { found }),
+        };
+        let (found, needed) = (words.len(), places.end);
         if found < needed {
             return Err(ReaderError::Size { found, needed });
         }
-        Ok(Self { view, layout })
+        Ok(Self {
+            view,
+            layout,
+            places,
+        })
     }
 
     fn words(&self) -> &[AtomicU64] {
@@ -198,8 +204,7 @@ impl ArenaReader {
         contents: &mut BTreeMap<u32, Vec<(u16, ContentUsage)>>,
     ) -> Option<SessionSnapshot> {
         let identity = self.identity(slot)?;
-        let mut words = [0; Usage::WORDS];
-        self.layout.usage(slot).read(self.words(), &mut words)?;
+        let usage = self.places.read_usage(self.words(), slot)?;
         // The slot may have gone to another session in between.
         if self.identity(slot)?.session != identity.session {
             return None;
@@ -213,13 +218,13 @@ impl ArenaReader {
             identity,
             usage: SessionUsage {
                 contents: views.try_into().unwrap_or_default(),
-                ..Usage::from_words(words).to_session_usage()
+                ..usage.to_session_usage()
             },
         })
     }
 
     fn identity(&self, slot: usize) -> Option<SessionIdentity> {
-        let at = self.layout.session(slot);
+        let at = self.places.session(slot);
         let guard = self.words().get(at)?;
         for _ in 0..10_000 {
             // Pairs with the Release store that ends a change.
@@ -242,13 +247,13 @@ impl ArenaReader {
     fn contents(&self) -> BTreeMap<u32, Vec<(u16, ContentUsage)>> {
         let mut contents: BTreeMap<u32, Vec<(u16, ContentUsage)>> = BTreeMap::new();
         for view in 0..self.layout.views {
-            let at = self.layout.view(view);
+            let at = self.places.view(view);
             let identity: Vec<u64> = (at..)
                 .take(ROW_IDENTITY_WORDS)
                 .map(|place| load(self.words(), place))
                 .collect();
             let mut classes = [0; VIEW_HEAD_WORDS];
-            let row = self.layout.view_row(view);
+            let row = self.places.view_row(view);
             if let Some(identity) = ViewIdentity::from_words(&identity)
                 && row.read(self.words(), &mut classes).is_some()
             {
@@ -269,7 +274,7 @@ impl ArenaReader {
     pub fn urrs(&self) -> impl Iterator<Item = RecoveredUrr> + '_ {
         let count = u32::try_from(self.layout.urrs).unwrap_or(u32::MAX);
         let places = (0..count).map(UrrPlace::new);
-        places.filter_map(|place| urr_rows::read(self.words(), &self.layout, place))
+        places.filter_map(|place| urr_rows::read(self.words(), &self.places, place))
     }
 
     /// Packets dropped so far by reason; reasons without any are left out.
@@ -277,7 +282,7 @@ impl ArenaReader {
     pub fn drops(&self) -> BTreeMap<&'static str, u64> {
         DropReason::all()
             .map(|reason| {
-                let at = self.layout.drops().saturating_add(reason.index());
+                let at = Places::DROPS.saturating_add(reason.index());
                 (reason.name(), load(self.words(), at))
             })
             .filter(|(_, packets)| *packets > 0)
@@ -290,7 +295,7 @@ impl ArenaReader {
         let value = |counter: WorkerCounter| {
             load(
                 self.words(),
-                self.layout.worker().saturating_add(counter as usize),
+                Places::WORKER.saturating_add(counter as usize),
             )
         };
         Totals {

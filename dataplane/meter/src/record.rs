@@ -8,6 +8,8 @@
 //! change, before it everything is old, after it everything is new. A reader copies the slot that
 //! the guard names and looks at the guard again; it tries again when the guard has moved.
 
+use std::hint::select_unpredictable;
+
 use qlink_kernel::prefetch_slice;
 
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -57,6 +59,57 @@ impl Row {
         }
     }
 
+    /// What stands in a row of `N` words, for its only writer; zeros where there is no such row.
+    #[inline]
+    pub(crate) fn standing<const N: usize>(self, words: &[AtomicU64]) -> [u64; N] {
+        match self.whole(words) {
+            Some(row) => row.slots(row.guard.load(Ordering::Relaxed)).0,
+            None => [0; N],
+        }
+    }
+
+    /// Prepares what follows on what stands, as [`Self::stage`]; the row's guard and its next
+    /// value, or `None` and nothing happens where there is no row of `N` words.
+    #[inline]
+    pub(crate) fn prepare<const N: usize>(
+        self,
+        words: &[AtomicU64],
+        next: impl FnOnce([u64; N]) -> [u64; N],
+    ) -> Option<(&AtomicU64, u64)> {
+        let row = self.whole::<N>(words)?;
+        let guard = row.guard.load(Ordering::Relaxed);
+        let (standing, places) = row.slots(guard);
+        let following = next(standing);
+        // As in `stage`: what is written now stays behind the last change.
+        fence(Ordering::Release);
+        for (place, word) in places.iter().zip(following) {
+            write_word(place, word, Ordering::Relaxed);
+        }
+        Some((row.guard, guard.wrapping_add(1)))
+    }
+
+    /// Changes what stands.
+    #[inline]
+    pub(crate) fn change<const N: usize>(
+        self,
+        words: &[AtomicU64],
+        next: impl FnOnce([u64; N]) -> [u64; N],
+    ) {
+        if let Some((guard, value)) = self.prepare(words, next) {
+            write_word(guard, value, Ordering::Release);
+        }
+    }
+
+    /// Guard and slots in one look, so that no word is looked up on its own.
+    #[inline]
+    fn whole<const N: usize>(self, words: &[AtomicU64]) -> Option<Whole<'_, N>> {
+        let (guard, slots) = words.get(self.at..)?.split_first()?;
+        let ([even, odd, ..], _) = slots.as_chunks::<N>() else {
+            return None;
+        };
+        Some(Whole { guard, even, odd })
+    }
+
     /// Starts loading the guard and both slots.
     #[inline]
     pub(crate) fn prefetch(self, words: &[AtomicU64]) {
@@ -89,6 +142,29 @@ impl Row {
             std::hint::spin_loop();
         }
         None
+    }
+}
+
+/// A row in memory.
+struct Whole<'a, const N: usize> {
+    guard: &'a AtomicU64,
+    even: &'a [AtomicU64; N],
+    odd: &'a [AtomicU64; N],
+}
+
+impl<'a, const N: usize> Whole<'a, N> {
+    /// What stands, and where the next state goes.
+    #[inline]
+    fn slots(&self, guard: u64) -> ([u64; N], &'a [AtomicU64; N]) {
+        // Which of two it is differs from row to row: a branch would be guessed wrong half the time.
+        let is_even = guard & 1 == 0;
+        let standing = select_unpredictable(is_even, self.even, self.odd);
+        let next = select_unpredictable(is_even, self.odd, self.even);
+        let words = std::array::from_fn(|at| {
+            let word = standing.get(at);
+            word.map_or(0, |word| word.load(Ordering::Relaxed))
+        });
+        (words, next)
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use crate::layout::{ArenaLayout, REDO_LARGE_MAX, REDO_MAX};
+use crate::layout::{ArenaLayout, Places, REDO_LARGE_MAX, REDO_MAX};
 use crate::record::{Row, load, store};
 
 /// The rows of a change that is being prepared.
@@ -49,16 +49,16 @@ impl RedoList {
 
     /// Makes all prepared slots the state, as one change.
     #[inline]
-    pub(crate) fn commit(&self, words: &[AtomicU64], layout: &ArenaLayout) {
+    pub(crate) fn commit(&self, words: &[AtomicU64], places: &Places) {
         // One row changes by one store anyway.
         if let [row] = self.rows() {
             row.flip(words);
             return;
         }
         let at = if self.len > REDO_MAX {
-            layout.redo_large()
+            places.redo_large()
         } else {
-            layout.redo()
+            Places::REDO
         };
         let mut place = at.saturating_add(1);
         for row in self.rows() {
@@ -76,10 +76,10 @@ impl RedoList {
 }
 
 /// Finishes a change that a dead writer began.
-pub(crate) fn recover(words: &[AtomicU64], layout: &ArenaLayout) {
-    finish(words, layout.redo(), REDO_MAX);
+pub(crate) fn recover(words: &[AtomicU64], layout: &ArenaLayout, places: &Places) {
+    finish(words, Places::REDO, REDO_MAX);
     if layout.urrs > 0 {
-        finish(words, layout.redo_large(), REDO_LARGE_MAX);
+        finish(words, places.redo_large(), REDO_LARGE_MAX);
     }
 }
 

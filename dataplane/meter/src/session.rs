@@ -1,8 +1,8 @@
 //! The sessions that packets are looked up in.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use qlink_kernel::{prefetch, prefetch_slice};
+use qlink_kernel::prefetch_slice;
 use qlink_pfcp::SessionRules;
 use qlink_types::ids::Teid;
 use qlink_types::package::RepeatPolicy;
@@ -46,8 +46,18 @@ pub enum SessionKind {
     Ruled,
 }
 
-/// What a packet needs to know of its session. Aligned so that it lies on two cache lines; at
-/// every address it would lie on three more often than not.
+/// Not in the running burst.
+const NO_ENTRY: u8 = u8::MAX;
+
+/// [`ChargeMode`] without its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PayerKind {
+    Personal,
+    Operator,
+    Block,
+}
+
+/// What a packet needs to know of its session, on one cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(align(64))]
 pub struct HotSession {
@@ -58,47 +68,113 @@ pub struct HotSession {
     /// The subscriber; the unspecified address: packets are found by tunnels alone.
     pub ue: IpAddr,
     /// The BaseStation.
-    pub peer: SocketAddr,
-    /// Who pays for charged bytes.
-    pub quota: Quota,
-    /// Most content bytes the sponsor pays for; `None`: there is no sponsor and no flow state.
-    pub sponsor_limit: Option<u64>,
+    pub peer: IpAddr,
     /// Who decides about its packets.
     pub kind: SessionKind,
+    peer_port: u16,
+    /// The interface of a link-local BaseStation; 0: none.
+    peer_scope: u32,
+    payer: PayerKind,
+    payer_limit: u64,
+    repeat: RepeatPolicy,
+    sponsored: bool,
+    /// Its place among the sessions of the running burst, or [`NO_ENTRY`]. Here, because the line
+    /// is there already.
+    entry: u8,
 }
+
+const _: () = assert!(
+    size_of::<HotSession>() == 64,
+    "a session has one cache line"
+);
 
 impl HotSession {
     const EMPTY: Self = Self {
         teid: Teid::new(0),
         downlink_teid: Teid::new(0),
         ue: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-        quota: Quota {
-            mode: ChargeMode::Block,
-            repeat: RepeatPolicy::ChargeUser,
-        },
-        sponsor_limit: None,
+        peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         kind: SessionKind::Direct,
+        peer_port: 0,
+        peer_scope: 0,
+        payer: PayerKind::Block,
+        payer_limit: 0,
+        repeat: RepeatPolicy::ChargeUser,
+        sponsored: false,
+        entry: NO_ENTRY,
     };
 
     /// The hot part of `rules`, which must carry their TEID; `None` when they do not.
     #[must_use]
     pub fn from_rules(rules: &SessionRules) -> Option<Self> {
+        let (payer, payer_limit) = match ChargeMode::from(&rules.payer) {
+            ChargeMode::Personal { limit } => (PayerKind::Personal, limit),
+            ChargeMode::Operator => (PayerKind::Operator, 0),
+            ChargeMode::Block => (PayerKind::Block, 0),
+        };
+        let peer = rules.path.peer;
         Some(Self {
             teid: rules.teid.filter(|teid| teid.get() != 0)?,
             downlink_teid: rules.path.downlink_teid,
             ue: rules.ue,
-            peer: rules.path.peer,
-            quota: Quota {
-                mode: ChargeMode::from(&rules.payer),
-                repeat: rules
-                    .sponsor
-                    .as_ref()
-                    .map_or(RepeatPolicy::ChargeUser, |sponsor| sponsor.repeat),
-            },
-            sponsor_limit: rules.sponsor.as_ref().map(|sponsor| sponsor.limit.get()),
+            peer: peer.ip(),
             kind: SessionKind::Direct,
+            peer_port: peer.port(),
+            peer_scope: match peer {
+                SocketAddr::V4(_) => 0,
+                SocketAddr::V6(peer) => peer.scope_id(),
+            },
+            payer,
+            payer_limit,
+            repeat: rules
+                .sponsor
+                .as_ref()
+                .map_or(RepeatPolicy::ChargeUser, |sponsor| sponsor.repeat),
+            sponsored: rules.sponsor.is_some(),
+            entry: NO_ENTRY,
         })
+    }
+
+    /// Where its downlink packets go.
+    #[inline]
+    #[must_use]
+    pub const fn downlink(&self) -> SocketAddr {
+        match self.peer {
+            IpAddr::V4(ip) => SocketAddr::V4(SocketAddrV4::new(ip, self.peer_port)),
+            IpAddr::V6(ip) => {
+                SocketAddr::V6(SocketAddrV6::new(ip, self.peer_port, 0, self.peer_scope))
+            }
+        }
+    }
+
+    /// Who pays for charged bytes.
+    #[inline]
+    #[must_use]
+    pub const fn quota(&self) -> Quota {
+        Quota {
+            mode: match self.payer {
+                PayerKind::Personal => ChargeMode::Personal {
+                    limit: self.payer_limit,
+                },
+                PayerKind::Operator => ChargeMode::Operator,
+                PayerKind::Block => ChargeMode::Block,
+            },
+            repeat: self.repeat,
+        }
+    }
+
+    /// Whether a sponsor pays for contents; without one there is no flow state.
+    #[inline]
+    #[must_use]
+    pub const fn is_sponsored(&self) -> bool {
+        self.sponsored
+    }
+
+    /// Its place among the sessions of the running burst.
+    #[inline]
+    #[must_use]
+    pub fn entry(&self) -> Option<usize> {
+        (self.entry != NO_ENTRY).then_some(self.entry.into())
     }
 }
 
@@ -167,13 +243,7 @@ impl SessionTable {
     /// Starts loading the session in a slot.
     #[inline]
     pub fn prefetch_slot(&self, slot: SessionSlot) {
-        if let Some(session) = self.sessions.get(slot.index()) {
-            // One field of each line, in whatever order the compiler has put them.
-            prefetch(&session.teid);
-            prefetch(&session.ue);
-            prefetch(&session.peer);
-            prefetch(&session.quota);
-        }
+        prefetch_slice(&self.sessions, slot.index());
     }
 
     /// The slot of a subscriber address whose hash is known.
@@ -203,7 +273,7 @@ impl SessionTable {
             return false;
         }
         *place = session;
-        self.count_peer(session.peer.ip(), true);
+        self.count_peer(session.peer, true);
         let own = TeidAllocator::slot_of(session.teid) == slot;
         let found = (session.ue.is_unspecified() || self.by_ue.insert(session.ue, slot.0))
             && (own || self.foreign.insert(session.teid.get(), slot.0));
@@ -222,12 +292,31 @@ impl SessionTable {
         if session.teid.get() == 0 {
             return;
         }
-        self.count_peer(session.peer.ip(), false);
+        self.count_peer(session.peer, false);
         if self.by_ue.get(&session.ue) == Some(slot.0) {
             self.by_ue.remove(&session.ue);
         }
         if self.foreign.get(&session.teid.get()) == Some(slot.0) {
             self.foreign.remove(&session.teid.get());
+        }
+    }
+
+    /// The place of a slot's session in the running burst; it gets `next` when it has none.
+    /// `None`: the slot is out of range, or `next` is above 254.
+    #[inline]
+    pub fn enter(&mut self, slot: SessionSlot, next: usize) -> Option<usize> {
+        let session = self.sessions.get_mut(slot.index())?;
+        if session.entry == NO_ENTRY {
+            session.entry = u8::try_from(next).unwrap_or(NO_ENTRY);
+        }
+        session.entry()
+    }
+
+    /// Undoes [`Self::enter`] when the burst is over.
+    #[inline]
+    pub fn leave(&mut self, slot: SessionSlot) {
+        if let Some(session) = self.sessions.get_mut(slot.index()) {
+            session.entry = NO_ENTRY;
         }
     }
 
@@ -364,7 +453,7 @@ mod tests {
     #[test]
     fn an_address_is_a_peer_as_long_as_it_has_a_session() {
         let mut table = SessionTable::new(8, 1);
-        let peer = HotSession::EMPTY.peer.ip();
+        let peer = HotSession::EMPTY.peer;
         table.insert(SessionSlot(1), session(0x0000_0101, 1));
         table.insert(SessionSlot(2), session(0x0000_0201, 2));
         // Refused, so it does not count.

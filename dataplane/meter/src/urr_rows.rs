@@ -8,21 +8,17 @@ use qlink_pfcp::model::UrrId;
 
 use crate::arena::{CounterArena, ProofUpdate};
 use crate::inflight::BurstDelta;
-use crate::layout::ArenaLayout;
-use crate::layout::{URR_IDENTITY_WORDS, UrrPlace};
+use crate::layout::{Places, URR_IDENTITY_WORDS, UrrPlace};
 use crate::record::{Row, load, store};
 use crate::session::SessionSlot;
 use crate::sync::AtomicU64;
 use crate::urr::{RecoveredUrr, UrrCounters, UrrMarks};
+use crate::usage::Traffic;
 
 /// The rule in a place; `None` when the place is nobody's or changes faster than it can be read.
-pub(crate) fn read(
-    words: &[AtomicU64],
-    layout: &ArenaLayout,
-    place: UrrPlace,
-) -> Option<RecoveredUrr> {
-    let (session, urr) = identity(words, layout, place)?;
-    let (counters_row, marks_row) = (layout.urr_counters(place), layout.urr_marks(place));
+pub(crate) fn read(words: &[AtomicU64], places: &Places, place: UrrPlace) -> Option<RecoveredUrr> {
+    let (session, urr) = identity(words, places, place)?;
+    let (counters_row, marks_row) = (places.urr_counters(place), places.urr_marks(place));
     let mut counters = [0; UrrCounters::WORDS];
     let mut marks = [0; UrrMarks::WORDS];
     for _ in 0..100 {
@@ -35,7 +31,7 @@ pub(crate) fn read(
             break;
         }
     }
-    (identity(words, layout, place)? == (session, urr)).then(|| RecoveredUrr {
+    (identity(words, places, place)? == (session, urr)).then(|| RecoveredUrr {
         place,
         session,
         urr,
@@ -44,12 +40,8 @@ pub(crate) fn read(
     })
 }
 
-fn identity(
-    words: &[AtomicU64],
-    layout: &ArenaLayout,
-    place: UrrPlace,
-) -> Option<(SessionSlot, UrrId)> {
-    let at = layout.urr(place);
+fn identity(words: &[AtomicU64], places: &Places, place: UrrPlace) -> Option<(SessionSlot, UrrId)> {
+    let at = places.urr(place);
     let open = load(words, at);
     let slot = u32::try_from(load(words, at.saturating_add(1))).ok()?;
     let urr = u32::try_from(open >> 32).ok()?;
@@ -78,13 +70,13 @@ impl CounterArena {
         update.commit();
         let open = 1 | u64::from(urr.get()) << 32;
         let words: [u64; URR_IDENTITY_WORDS] = [open, slot.get().into(), 0, 0];
-        self.open_place(self.layout.urr(place), &words);
+        self.open_place(self.places.urr(place), &words);
         Some(place)
     }
 
     /// Gives a place back.
     pub fn close_urr(&mut self, place: UrrPlace) {
-        let at = self.layout.urr(place);
+        let at = self.places.urr(place);
         if place.index() < self.layout.urrs && load(self.words(), at) != 0 {
             store(self.words(), at, 0);
             self.urrs_free.push(place.get());
@@ -95,13 +87,13 @@ impl CounterArena {
     pub(crate) fn recovered_urrs(&self) -> Vec<RecoveredUrr> {
         let places = self.urr_places();
         places
-            .filter_map(|place| read(self.words(), &self.layout, place))
+            .filter_map(|place| read(self.words(), &self.places, place))
             .collect()
     }
 
     pub(crate) fn find_free_urrs(&mut self) {
         let free = self.urr_places().rev().filter(|place| {
-            let at = self.layout.urr(*place);
+            let at = self.places.urr(*place);
             load(self.words(), at) == 0
         });
         self.urrs_free = free.map(UrrPlace::get).collect();
@@ -117,12 +109,15 @@ impl ProofUpdate<'_> {
     /// Prepares the counters of a session behind a burst: what stands and `delta`.
     #[inline]
     pub fn burst(&mut self, slot: SessionSlot, delta: &BurstDelta) {
-        let Some(usage) = self.arena.usages.get_mut(slot.index()) else {
+        if slot.index() >= self.arena.layout.sessions {
             return;
-        };
-        delta.apply(usage);
-        let row = self.arena.layout.usage(slot.index());
-        usage.encode(&mut row.stage(self.arena.backing.words()));
+        }
+        let row = self.arena.places.traffic(slot.index());
+        row.prepare(self.arena.words(), |words| {
+            let mut traffic = Traffic::from_words(words);
+            delta.apply(&mut traffic);
+            traffic.to_words()
+        });
         self.arena.redo.push(row);
     }
 
@@ -130,7 +125,7 @@ impl ProofUpdate<'_> {
     #[inline]
     pub(crate) fn urr_counters(&mut self, place: UrrPlace, counters: &UrrCounters) {
         if place.index() < self.arena.layout.urrs {
-            let row = self.arena.layout.urr_counters(place);
+            let row = self.arena.places.urr_counters(place);
             let mut sink = row.stage(self.arena.backing.words());
             sink.put_all(counters.to_words());
             self.arena.redo.push(row);
@@ -140,7 +135,7 @@ impl ProofUpdate<'_> {
     /// Prepares the next marks of a usage rule.
     pub(crate) fn urr_marks(&mut self, place: UrrPlace, marks: &UrrMarks) {
         if place.index() < self.arena.layout.urrs {
-            let row = self.arena.layout.urr_marks(place);
+            let row = self.arena.places.urr_marks(place);
             let mut sink = row.stage(self.arena.backing.words());
             sink.put_all(marks.to_words());
             self.arena.redo.push(row);

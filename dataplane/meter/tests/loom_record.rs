@@ -60,6 +60,29 @@ fn a_copy_is_never_half_of_a_change() {
 }
 
 #[test]
+fn a_copy_is_never_half_of_a_change_of_what_stands() {
+    loom::model(|| {
+        let (words, row) = (words(5), Row { at: 0, len: 2 });
+        let writer = thread::spawn({
+            let words = Arc::clone(&words);
+            move || {
+                for _ in 0..3 {
+                    row.change(&words, |[first, second]: [u64; 2]| [first + 1, second + 1]);
+                }
+            }
+        });
+
+        let mut out = [0; 2];
+        if row.read(&words, &mut out).is_some() {
+            assert_eq!(out[0], out[1]);
+        }
+
+        writer.join().unwrap();
+        assert_eq!(row.standing(&words), [3, 3]);
+    });
+}
+
+#[test]
 fn a_later_copy_is_never_older() {
     loom::model(|| {
         let (words, row) = (words(3), Row { at: 0, len: 1 });

@@ -317,7 +317,7 @@ impl Plane {
         match hot.kind {
             SessionKind::Direct => Some((
                 Head::from(gpdu_header(hot.downlink_teid.get(), 0)),
-                hot.peer,
+                hot.downlink(),
             )),
             SessionKind::Ruled => self.ruled_way_down(slot, packet),
         }

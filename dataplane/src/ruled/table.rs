@@ -366,14 +366,12 @@ impl Plane {
         }
     }
 
-    /// The oldest kept packet of a session, taken out.
-    pub(crate) fn take_kept(&mut self, slot: SessionSlot, out: &mut Vec<u8>) -> bool {
-        out.clear();
-        let Some(packet) = self.ruled.buffer.front(slot.get()) else {
-            return false;
-        };
-        out.extend_from_slice(packet);
-        self.ruled.buffer.drop_front(slot.get())
+    /// Gives `to` the oldest kept packet of a session and takes it out.
+    pub(crate) fn take_kept(&mut self, slot: SessionSlot, to: impl FnOnce(&[u8])) {
+        if let Some(packet) = self.ruled.buffer.front(slot.get()) {
+            to(packet);
+            self.ruled.buffer.drop_front(slot.get());
+        }
     }
 
     /// How many packets of a session are kept.
@@ -450,15 +448,17 @@ impl Plane {
     /// Settles usage rules with the burst that was sent, as part of each session's change.
     pub(crate) fn commit_ruled(&mut self, now_ns: u64) {
         let unix = self.ruled.unix(now_ns);
-        let sessions = &mut self.ruled.sessions;
-        self.arena.commit_burst_with(&self.entries, |slot, update| {
-            if let Some(Some(ruled)) = sessions.get_mut(slot.index()) {
-                ruled.urrs.settle(update, unix);
-            }
-        });
-        for number in 0..self.entries.len() {
-            if let Some((slot, _)) = self.entries.get(number).copied() {
-                self.ruled.publish(slot, now_ns);
+        let (table, rules) = (&self.sessions, &mut self.ruled.sessions);
+        let kind = |slot| table.get(slot).map_or(SessionKind::Direct, |hot| hot.kind);
+        self.arena
+            .commit_burst_with(&self.entries, kind, |slot, update| {
+                if let Some(Some(ruled)) = rules.get_mut(slot.index()) {
+                    ruled.urrs.settle(update, unix);
+                }
+            });
+        for (slot, _) in &self.entries {
+            if kind(*slot) == SessionKind::Ruled {
+                self.ruled.publish(*slot, now_ns);
             }
         }
     }

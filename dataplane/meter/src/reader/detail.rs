@@ -45,10 +45,10 @@ impl ArenaReader {
     }
 
     fn view(&self, view: usize) -> Option<ViewSnapshot> {
-        let at = self.layout.view(view);
+        let at = self.places.view(view);
         let before = ViewIdentity::from_words(&self.row_identity(at))?;
         let mut words = [0; VIEW_HEAD_WORDS];
-        self.layout.view_row(view).read(self.words(), &mut words)?;
+        self.places.view_row(view).read(self.words(), &mut words)?;
         let after = ViewIdentity::from_words(&self.row_identity(at))?;
         let [
             wire,
@@ -82,11 +82,11 @@ impl ArenaReader {
     pub fn flows_of(&self, slot: SessionSlot) -> Vec<FlowSnapshot> {
         (0..self.layout.flows)
             .filter_map(|flow| {
-                let at = self.layout.flow(flow);
+                let at = self.places.flow(flow);
                 let identity = FlowIdentity::from_words(&self.row_identity(at))
                     .filter(|identity| identity.key.session == slot)?;
                 let mut state = vec![0; self.layout.flow_words];
-                self.layout.flow_row(flow).read(self.words(), &mut state)?;
+                self.places.flow_row(flow).read(self.words(), &mut state)?;
                 let now = FlowIdentity::from_words(&self.row_identity(at))?;
                 (now == identity).then_some(FlowSnapshot { identity, state })
             })
@@ -98,7 +98,7 @@ impl ArenaReader {
     pub fn open_flows(&self) -> usize {
         let words = self.words();
         let is_open = |flow: &usize| {
-            let mark = words.get(self.layout.flow(*flow));
+            let mark = words.get(self.places.flow(*flow));
             mark.is_some_and(|mark| mark.load(Ordering::Relaxed) == 1)
         };
         (0..self.layout.flows).filter(is_open).count()

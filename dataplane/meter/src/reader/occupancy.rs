@@ -65,7 +65,7 @@ impl ArenaReader {
 
     fn is_view(&self, view: usize) -> bool {
         let mut identity = [0; ROW_IDENTITY_WORDS];
-        let at = self.layout.view(view);
+        let at = self.places.view(view);
         for (word, place) in identity.iter_mut().zip(at..) {
             *word = load(self.words(), place);
         }

@@ -15,6 +15,7 @@ use crate::inflight::BurstDelta;
 use crate::layout::ArenaLayout;
 use crate::record::death;
 use crate::rules::UrrList;
+use crate::session::SessionKind;
 
 /// A session with `count` usage rules, each of which reports at 100 bytes; counted as one burst of
 /// one packet for every eight of them. The writer dies after `stores` stores.
@@ -48,7 +49,11 @@ fn one_burst(path: &Path, count: u32, stores: u64) {
         urrs.judge(&list, &packet).unwrap();
     }
     death::after(stores);
-    arena.commit_burst_with(&[(SLOT, delta)], |_, update| urrs.settle(update, START));
+    arena.commit_burst_with(
+        &[(SLOT, delta)],
+        |_| SessionKind::Ruled,
+        |_, update| urrs.settle(update, START),
+    );
     drop(arena);
     death::after(u64::MAX);
 

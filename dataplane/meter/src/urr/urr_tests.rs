@@ -9,7 +9,7 @@ use crate::direction::Direction;
 use crate::inflight::BurstDelta;
 use crate::layout::ArenaLayout;
 use crate::rules::UrrList;
-use crate::session::SessionSlot;
+use crate::session::{SessionKind, SessionSlot};
 
 pub(super) const SECOND: u64 = 1_000_000_000;
 pub(super) const START: u64 = 1_000_000 * SECOND;
@@ -107,8 +107,11 @@ impl Bench {
             }
         }
         let (urrs, now_ns) = (&mut self.urrs, self.now_ns);
-        self.arena
-            .commit_burst_with(&[(SLOT, delta)], |_, update| urrs.settle(update, now_ns));
+        self.arena.commit_burst_with(
+            &[(SLOT, delta)],
+            |_| SessionKind::Ruled,
+            |_, update| urrs.settle(update, now_ns),
+        );
         self.urrs.take_reports(|report| self.reports.push(report));
         passed
     }

@@ -1,0 +1,220 @@
+//! Stages 1 and 2: from a frame to its session.
+
+use std::net::{IpAddr, SocketAddr};
+
+use qlink_io::Descriptor;
+use qlink_meter::{DropReason, SessionSlot, WorkerCounter};
+use qlink_types::ids::Teid;
+use qlink_wire::{
+    GTPU_PORT, GtpuPacket, LinkType, UsualGpdu, parse_gtpu, parse_ip, parse_udp, protocol,
+    strip_link, usual_gpdu, usual_gpdu_packet,
+};
+
+use super::heed::{SignalIn, signal};
+use super::{NO_QFI, Parsed, Side};
+use crate::plane::Plane;
+use crate::shard::Handed;
+
+impl Plane {
+    #[inline]
+    pub(super) fn parse<'a>(
+        &mut self,
+        side: Side,
+        descriptor: &Descriptor,
+        frame: &'a [u8],
+        place: &mut Parsed<'a>,
+    ) {
+        let parsed = match side {
+            Side::N3 => self.parse_n3(descriptor, frame, place),
+            Side::N6 => self.parse_n6(descriptor, frame, place),
+        };
+        if let Err(reason) = parsed {
+            self.arena.count_drop(reason, 1);
+        }
+    }
+
+    #[inline]
+    fn parse_n3<'a>(
+        &self,
+        descriptor: &Descriptor,
+        frame: &'a [u8],
+        place: &mut Parsed<'a>,
+    ) -> Result<(), DropReason> {
+        match descriptor.peer {
+            Some(peer) => {
+                if let Some(gpdu) = usual_gpdu(frame) {
+                    self.place_uplink(peer.ip(), &gpdu, place);
+                    return Ok(());
+                }
+            }
+            None => {
+                let packet = usual_packet(descriptor.link, frame);
+                if let Some((source, gpdu)) = packet.and_then(usual_gpdu_packet) {
+                    self.place_uplink(IpAddr::V4(source), &gpdu, place);
+                    return Ok(());
+                }
+            }
+        }
+        self.parse_n3_unusual(descriptor, frame, place)
+    }
+
+    /// What was parsed is written in place: results as large as these are put together and taken
+    /// apart in pieces of other sizes, and wait for that.
+    #[inline(always)]
+    fn place_uplink<'a>(&self, source: IpAddr, gpdu: &UsualGpdu<'a>, place: &mut Parsed<'a>) {
+        let teid = Teid::new(gpdu.teid);
+        self.sessions.prefetch(teid);
+        *place = Parsed::Uplink {
+            teid,
+            source,
+            qfi: gpdu.pdu_session.map_or(NO_QFI, |info| info.qfi),
+            bytes: gpdu.payload,
+        };
+    }
+
+    #[inline(never)]
+    fn parse_n3_unusual<'a>(
+        &self,
+        descriptor: &Descriptor,
+        frame: &'a [u8],
+        place: &mut Parsed<'a>,
+    ) -> Result<(), DropReason> {
+        let (source, port, gtpu) = outer(descriptor, frame)?;
+        if !gtpu.is_gpdu() {
+            *place = Parsed::Signal(signal(SocketAddr::new(source, port), &gtpu)?);
+            return Ok(());
+        }
+        if gtpu.unknown_required_extension.is_some() {
+            *place = Parsed::Signal(SignalIn::Extension { from: source });
+            return Ok(());
+        }
+        let gpdu = UsualGpdu {
+            teid: gtpu.teid,
+            pdu_session: gtpu.pdu_session,
+            payload: gtpu.payload,
+        };
+        self.place_uplink(source, &gpdu, place);
+        Ok(())
+    }
+
+    #[inline]
+    fn parse_n6<'a>(
+        &self,
+        descriptor: &Descriptor,
+        frame: &'a [u8],
+        place: &mut Parsed<'a>,
+    ) -> Result<(), DropReason> {
+        let bytes = match descriptor.peer {
+            Some(peer) if peer != self.neighbours.n6_peer => {
+                return Err(DropReason::NeighbourUnknown);
+            }
+            Some(_) => frame,
+            None => strip_link(descriptor.link, frame).map_err(DropReason::Wire)?,
+        };
+        let ip = parse_ip(bytes).map_err(|_| DropReason::InnerMalformed)?;
+        let ue_hash = self.sessions.hash_ue(&ip.dst);
+        self.sessions.prefetch_ue(ue_hash);
+        *place = Parsed::Downlink {
+            ue_hash,
+            ue: ip.dst,
+            bytes,
+        };
+        Ok(())
+    }
+
+    /// The session of a packet.
+    #[inline]
+    pub(super) fn find(&self, packet: &Parsed<'_>) -> Option<SessionSlot> {
+        let slot = match packet {
+            Parsed::Done | Parsed::Signal(_) => return None,
+            // Finding it has loaded it.
+            Parsed::Uplink { teid, .. } => self.sessions.by_teid(*teid)?.0,
+            Parsed::Downlink { ue_hash, ue, .. } => {
+                let found = self.sessions.slot_of_ue(*ue_hash, ue);
+                let slot = found.or_else(|| self.slot_of_prefix(ue))?;
+                self.sessions.prefetch_slot(slot);
+                slot
+            }
+        };
+        self.arena.prefetch_usage(slot);
+        Some(slot)
+    }
+
+    /// Counts a packet that does not pass; who sends into a tunnel that is not there is told so.
+    pub(super) fn refuse(&mut self, reason: DropReason, packet: &Parsed<'_>, now_ns: u64) {
+        self.arena.count_drop(reason, 1);
+        if let (DropReason::TeidUnknown, Parsed::Uplink { teid, source, .. }) = (reason, packet)
+            && let Some(own) = self.neighbours.n3
+        {
+            // Whether it is sent is counted where it is sent.
+            let _ = self.signals.unknown_tunnel(*teid, (own, *source), now_ns);
+        }
+    }
+
+    /// Gives a packet whose session is not ours to the worker that has it.
+    pub(super) fn hand_over(
+        &mut self,
+        packet: &Parsed<'_>,
+        descriptor: &Descriptor,
+        frame: &[u8],
+    ) -> Handed {
+        let handed = match packet {
+            Parsed::Done | Parsed::Signal(_) => Handed::Nobody,
+            Parsed::Uplink { teid, .. } => self.others.uplink(*teid, descriptor, frame),
+            Parsed::Downlink { ue, .. } => self.others.downlink(ue, descriptor, frame),
+        };
+        if handed == Handed::Over {
+            self.arena.count(WorkerCounter::HandedOver, 1);
+        }
+        handed
+    }
+
+    /// Sessions with rules may have a whole IPv6 prefix.
+    #[cold]
+    fn slot_of_prefix(&self, ue: &IpAddr) -> Option<SessionSlot> {
+        match ue {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(ue) => self.sessions.slot_of_prefix(*ue),
+        }
+    }
+}
+
+/// What may be a usual G-PDU, from the IPv4 header on.
+#[inline(always)]
+fn usual_packet(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
+    match link {
+        LinkType::Ethernet => match frame.split_first_chunk::<14>()? {
+            ([.., 0x08, 0x00], packet) => Some(packet),
+            _ => None,
+        },
+        LinkType::RawIp => Some(frame),
+        _ => None,
+    }
+}
+
+/// The peer's address and port and the GTP-U message of a frame. A socket has taken the outer
+/// headers off already.
+#[inline(always)]
+fn outer<'a>(
+    descriptor: &Descriptor,
+    frame: &'a [u8],
+) -> Result<(IpAddr, u16, GtpuPacket<'a>), DropReason> {
+    if let Some(peer) = descriptor.peer {
+        let gtpu = parse_gtpu(frame).map_err(DropReason::Wire)?;
+        return Ok((peer.ip(), peer.port(), gtpu));
+    }
+    let bytes = strip_link(descriptor.link, frame).map_err(DropReason::Wire)?;
+    let ip = parse_ip(bytes).map_err(DropReason::Wire)?;
+    if ip.fragment.is_some() {
+        return Err(DropReason::FragmentUnsupported);
+    }
+    if ip.protocol != protocol::UDP {
+        return Err(DropReason::NotGtpu);
+    }
+    let udp = parse_udp(ip.payload).map_err(DropReason::Wire)?;
+    if udp.dst_port != GTPU_PORT {
+        return Err(DropReason::NotGtpu);
+    }
+    let gtpu = parse_gtpu(udp.payload).map_err(DropReason::Wire)?;
+    Ok((ip.src, udp.src_port, gtpu))
+}
