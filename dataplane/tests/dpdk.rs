@@ -3,7 +3,12 @@
 //!
 //! DPDK starts once per process, so this file has one test. It needs no privilege.
 #![cfg(feature = "dpdk")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code"
+)]
 
 #[expect(dead_code, reason = "other tests use what this one does not")]
 mod process;
