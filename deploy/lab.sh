@@ -14,14 +14,25 @@
 # MTUs: a subscriber's packet has at most 1400 bytes, GTP-U adds 44 (IPv4 20, UDP 8, GTP-U 16), so
 # nothing is ever fragmented on N3 (1500).
 #
+# With QLINK_LAB_LINK=tunnel the BaseStation stands behind a translator of addresses and reaches the
+# gateway by WireGuard, in a namespace more:
+#
+#   bs ----- n3|lan ----- nat ----- wan|n3 ----- gw
+#   192.168.47.2        masquerade 10.47.0.2     10.47.0.1, UDP 51820; in the tunnel 10.99.0.0/24
+#
+# There a subscriber's packet has at most 1340 bytes, because the tunnel adds 60 more.
+#
 #   ./deploy/lab.sh up                build, make all of it, register a film, buy a package
 #   ./deploy/lab.sh fetch [PATH [CURL OPTIONS]]
 #                                     open a session for a new viewer, curl PATH, close, show the row;
 #                                     PATH: film (the default) or flipped, whose second half is not it
 #   ./deploy/lab.sh loss PERCENT      drop GTP-U at random on N3, each direction; 0: none
-#   ./deploy/lab.sh kill NAME         SIGKILL dataplane or gateway and start it again
+#   ./deploy/lab.sh kill NAME         SIGKILL dataplane, gateway or basestation and start it again;
+#                                     a BaseStation forgets its sessions
+#   ./deploy/lab.sh rebind            with a tunnel: the translator forgets every mapping and takes
+#                                     other ports for new ones
 #   ./deploy/lab.sh status            the table of all sessions, the package, drops by reason
-#   ./deploy/lab.sh exec NS COMMAND   run something in ue, bs, gw or origin
+#   ./deploy/lab.sh exec NS COMMAND   run something in ue, bs, gw, origin or, with a tunnel, nat
 #   ./deploy/lab.sh down              end every process, remove every namespace and file
 #
 # In pieces, for programs, each printing one JSON object:
@@ -40,7 +51,8 @@
 # QLINK_LAB_BYTES, the film's size (default 10000000); QLINK_LAB_BACKEND, what carries N3 (auto, udp,
 # uring, xdp; default udp); QLINK_LAB_N6, what carries N6 (tun or xdp; default tun); QLINK_LAB_MODE,
 # where the XDP program runs (best, native, generic; default best); QLINK_LAB_WORKERS (default 1);
-# QLINK_LAB_NAT, a public address behind which subscribers stand (default none; with tun alone).
+# QLINK_LAB_NAT, a public address behind which subscribers stand (default none; with tun alone);
+# QLINK_LAB_LINK, plain (the default) or tunnel.
 
 # shellcheck source=deploy/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -50,12 +62,15 @@ DIR="${QLINK_LAB_DIR:-/tmp/qlink-$LAB}"
 FILM_BYTES="${QLINK_LAB_BYTES:-10000000}"
 BACKEND="${QLINK_LAB_BACKEND:-udp}" N6="${QLINK_LAB_N6:-tun}"
 MODE="${QLINK_LAB_MODE:-best}" WORKERS="${QLINK_LAB_WORKERS:-1}" NAT="${QLINK_LAB_NAT:-}"
+LINK="${QLINK_LAB_LINK:-plain}"
 LAB_PACKAGES=(curl ethtool iproute2 jq nftables nginx-light python3)
 
 # Addresses. Subscribers get theirs from the gateway, out of the pool.
 POOL=10.45.0.0/16 TUN_ADDRESS=10.45.0.1/16 FIRST_UE=10.45.0.2
 ACCESS=10.46.0.1
 GW_N3=10.47.0.1 BS_N3=10.47.0.2
+# In the tunnel, and behind the translator.
+GW_TUNNEL=10.99.0.1 BS_TUNNEL=10.99.0.2 TUNNEL_PORT=51820 BS_LAN=192.168.47.2 NAT_LAN=192.168.47.1
 ORIGIN=198.18.0.1 GW_N6=198.18.0.2
 # The origin's machine as a router, to which subscribers may not send.
 ROUTER=198.18.0.254
@@ -88,12 +103,12 @@ post() { api "$1" -H 'content-type: application/json' -d "$2"; }
 
 make_namespaces() {
     local place
-    for place in ue bs gw origin; do
-        ip netns add "$(netns $place)"
-        ip -n "$(netns $place)" link set lo up
+    for place in "${PLACES[@]}"; do
+        ip netns add "$(netns "$place")"
+        ip -n "$(netns "$place")" link set lo up
         # IPv6 would put packets of the kernel's own on every interface.
-        kernel_setting $place ipv6/conf/all/disable_ipv6 1
-        kernel_setting $place ipv6/conf/default/disable_ipv6 1
+        kernel_setting "$place" ipv6/conf/all/disable_ipv6 1
+        kernel_setting "$place" ipv6/conf/default/disable_ipv6 1
     done
 }
 
@@ -111,11 +126,15 @@ address() { ip -n "$(netns "$1")" address add "$2" dev "$3"; }
 
 make_network() {
     make_namespaces
-    cable ue ue0 bs access 1400
-    cable bs n3 gw n3 1500
+    cable ue ue0 bs access "$MTU"
     cable gw n6 origin eth0 1500
     address bs $ACCESS/24 access
-    address bs $BS_N3/24 n3
+    if [ "$LINK" = tunnel ]; then
+        translate
+    else
+        cable bs n3 gw n3 1500
+        address bs $BS_N3/24 n3
+    fi
     address gw $GW_N3/24 n3
     address gw $GW_N6/24 n6
     address origin $ORIGIN/24 eth0
@@ -131,6 +150,40 @@ make_network() {
     # sees packets as they are on the cable.
     inside bs ethtool -K n3 tx off >/dev/null
     inside origin ethtool -K eth0 tx off >/dev/null
+}
+
+# The translator between BaseStation and gateway.
+translate() {
+    cable bs n3 nat lan 1500
+    cable nat wan gw n3 1500
+    address bs $BS_LAN/24 n3
+    address nat $NAT_LAN/24 lan
+    address nat $BS_N3/24 wan
+    ip -n "$(netns bs)" route add default via $NAT_LAN
+    kernel_setting nat ipv4/ip_forward 1
+    masquerade 20000-29999
+}
+
+# Mappings from now on, in this range of ports: masquerade PORTS
+masquerade() {
+    inside nat nft -f - <<RULES
+table ip qlink_nat
+delete table ip qlink_nat
+table ip qlink_nat {
+    chain postrouting {
+        type nat hook postrouting priority srcnat;
+        oifname "wan" meta l4proto { tcp, udp } masquerade to :$1
+    }
+}
+RULES
+}
+
+rebind() {
+    [ "$LINK" = tunnel ] || stop "there is no translator: QLINK_LAB_LINK=tunnel makes one"
+    masquerade 40000-49999
+    # An interface that goes takes the mappings of its address with it.
+    ip -n "$(netns nat)" link set wan down
+    ip -n "$(netns nat)" link set wan up
 }
 
 # The BaseStation: what comes from subscribers goes into qlink-radio and nowhere else, what comes
@@ -165,7 +218,8 @@ delete table inet qlink_loss
 table inet qlink_loss {
     chain input {
         type filter hook input priority filter;
-        udp dport 2152 numgen random mod 100 < $percent counter drop
+        udp dport { 2152, $TUNNEL_PORT } numgen random mod 100 < $percent counter drop
+        udp sport $TUNNEL_PORT numgen random mod 100 < $percent counter drop
     }
 }
 RULES
@@ -243,7 +297,7 @@ dataplane_tables() {
         printf '[xdp]\ninterface = "n3"\nmode = "%s"\n' "$MODE"
     fi
     case "$N6" in
-    tun) printf '[n6_tun]\nname = "qlink-n6"\nmtu = 1400\naddress = "%s"\n' $TUN_ADDRESS ;;
+    tun) printf '[n6_tun]\nname = "qlink-n6"\nmtu = %s\naddress = "%s"\n' "$MTU" $TUN_ADDRESS ;;
     xdp) printf '[xdp.n6]\ninterface = "n6"\nnext_hop = "%s"\nsubscribers = ["%s"]\n' $ROUTER $POOL ;;
     *) stop "QLINK_LAB_N6 must be tun or xdp" ;;
     esac
@@ -270,6 +324,7 @@ workers = $WORKERS
 backend = "$BACKEND"
 $(dataplane_tables)
 TOML
+    [ "$LINK" = plain ] || configure_tunnel
     start_component dataplane gw
     route_public
     OPERATOR="$(register operator)"
@@ -291,8 +346,25 @@ TOML
     await gateway api /readyz
 }
 
+# Both ends of the tunnel: each has a key file and knows the other's public key.
+configure_tunnel() {
+    new_key tunnel-gateway >/dev/null
+    new_key tunnel-basestation >/dev/null
+    cat >>"$DIR/config/dataplane.toml" <<TOML
+
+[tunnel]
+listen = "$GW_N3:$TUNNEL_PORT"
+key_file = "$DIR/keys/tunnel-gateway"
+address = "$GW_TUNNEL/24"
+peers = [{ key = "$(tunnel_key basestation)", address = "$BS_TUNNEL" }]
+TOML
+}
+
+tunnel_key() { "$QLINK" key tunnel "$DIR/keys/tunnel-$1" | jq -r .key; }
+
 start_basestation() {
-    local station
+    local station n3=$BS_N3 trusted=$GW_N3
+    [ "$LINK" = plain ] || n3=$BS_TUNNEL trusted=$GW_TUNNEL
     station="$(register basestation --assets "$DIR/assets.jsonl")"
     cat >"$DIR/config/basestation.toml" <<TOML
 chain = "$CHAIN"
@@ -300,14 +372,25 @@ basestation = "$station"
 gateway = "$GATEWAY"
 api = "$API"
 key_file = "$DIR/keys/basestation"
-n3 = "$BS_N3:2152"
-trusted_gateways = ["$GW_N3:2152"]
+n3 = "$n3:2152"
+trusted_gateways = ["$trusted:2152"]
 control = "$DIR/sockets/basestation"
 
 [radio.tun]
 name = "qlink-radio"
-mtu = 1400
+mtu = $MTU
 TOML
+    [ "$LINK" = plain ] || cat >>"$DIR/config/basestation.toml" <<TOML
+
+[tunnel]
+endpoint = "$GW_N3:$TUNNEL_PORT"
+gateway_key = "$(tunnel_key gateway)"
+key_file = "$DIR/keys/tunnel-basestation"
+TOML
+    run_basestation
+}
+
+run_basestation() {
     start_component basestation bs
     await basestation test -S "$DIR/sockets/basestation"
     # The interface is there as long as the process is, and so is its route.
@@ -517,7 +600,7 @@ up() {
     start_origin
     register_film
     buy_package
-    declare -p QLINK CHAIN GATEWAY PROVIDER CONTENT PACKAGE FILM_BYTES >"$DIR/names"
+    declare -p LINK QLINK CHAIN GATEWAY PROVIDER CONTENT PACKAGE FILM_BYTES >"$DIR/names"
     trap - EXIT
     say "the lab '$LAB' is up: $DIR, package $PACKAGE, film of $FILM_BYTES bytes"
 }
@@ -571,7 +654,8 @@ status() {
 # Ends a process of gw without warning and starts it again.
 kill_and_restart() {
     local pid
-    [[ "$1" =~ ^(dataplane|gateway)$ ]] || stop "kill takes dataplane or gateway"
+    [[ "$1" =~ ^(dataplane|gateway|basestation)$ ]] ||
+        stop "kill takes dataplane, gateway or basestation"
     pid="$(cat "$DIR/pids/$1")"
     kill -KILL "$pid" 2>/dev/null || true
     # Until it is gone it holds its files and its interface.
@@ -579,7 +663,12 @@ kill_and_restart() {
         lab_pids | grep -qx "$pid" || break
         sleep 0.02
     done
-    start_component "$1" gw
+    if [ "$1" = basestation ]; then
+        rm -f "$DIR/sockets/basestation"
+        run_basestation
+    else
+        start_component "$1" gw
+    fi
     if [ "$1" = dataplane ]; then route_public; fi
 }
 
@@ -595,8 +684,8 @@ down() {
     done
     # What did not end by itself, nginx's workers and a viewer's curl included.
     for pid in $(lab_pids); do kill -KILL "$pid" 2>/dev/null || true; done
-    for place in ue bs gw origin; do
-        ip netns del "$(netns $place)" 2>/dev/null || true
+    for place in "${EVERY_PLACE[@]}"; do
+        ip netns del "$(netns "$place")" 2>/dev/null || true
     done
     rm -rf "$DIR"
 }
@@ -604,12 +693,18 @@ down() {
 # Processes inside the lab's namespaces.
 lab_pids() {
     local place
-    for place in ue bs gw origin; do
-        ip netns pids "$(netns $place)" 2>/dev/null || true
+    for place in "${EVERY_PLACE[@]}"; do
+        ip netns pids "$(netns "$place")" 2>/dev/null || true
     done
 }
 
 [[ "$LAB" =~ ^[a-z0-9]{1,20}$ ]] || stop "QLINK_LAB must be 1 to 20 of a-z and 0-9"
+EVERY_PLACE=(ue bs nat gw origin)
+case "$LINK" in
+plain) PLACES=(ue bs gw origin) MTU=1400 ;;
+tunnel) PLACES=("${EVERY_PLACE[@]}") MTU=1340 ;;
+*) stop "QLINK_LAB_LINK is plain or tunnel" ;;
+esac
 COMMAND="${1:-}"
 shift || true
 case "$COMMAND" in
@@ -617,7 +712,7 @@ up | down)
     "$COMMAND"
     exit
     ;;
-fetch | kill | status | open | session | package | close | loss | radio | exec) ;;
+fetch | kill | rebind | status | open | session | package | close | loss | radio | exec) ;;
 *) stop "unknown command '$COMMAND'; the top of $0 lists them" ;;
 esac
 [ -e "$DIR/names" ] || stop "no lab '$LAB' is up: ./deploy/lab.sh up"
@@ -626,6 +721,7 @@ source "$DIR/names"
 case "$COMMAND" in
 fetch) fetch "$@" ;;
 kill) kill_and_restart "${1:-}" ;;
+rebind) rebind ;;
 status) status ;;
 open) open_session "${1:?open takes a name}" "${2:-}" ;;
 session) show_session "${1:?session takes a name}" ;;

@@ -16,6 +16,7 @@ use crate::plane::PlaneLimits;
 use crate::ports::{DpdkN6, DpdkSettings, N3Backend, XdpN6, XdpSettings};
 use crate::shard::WORKERS_MAX;
 use crate::tap::PacketSettings;
+use crate::tunnel::{TunnelSettings, TunnelSettingsError};
 
 /// Configuration as written; [`Self::validate`] before use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +108,9 @@ pub struct DataplaneConfig {
     /// gateway's, so only `backend = "packet"` takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packet: Option<PacketSettings>,
+    /// BaseStations over WireGuard, beside those at `n3`; a table of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelSettings>,
 }
 
 const fn default_workers() -> u8 {
@@ -190,6 +194,9 @@ pub enum ConfigError {
     /// A key of the table `pfcp`.
     #[error(transparent)]
     Pfcp(#[from] PfcpConfigError),
+    /// A key of the table `tunnel`.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelSettingsError),
     /// Not exactly one way to the origins.
     #[error(
         "exactly one of the tables n6_tun, xdp.n6, dpdk.n6 and the pair n6_local, n6_peer must be \
@@ -426,6 +433,9 @@ impl DataplaneConfig {
             self.check_nat(nat)?;
         }
         self.paths.validate()?;
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.validate()?;
+        }
         if let Some(ipfix) = &self.ipfix {
             ipfix.validate()?;
         }

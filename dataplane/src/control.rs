@@ -25,6 +25,7 @@ use crate::paths::{Expected, PathWatch};
 use crate::ruled::{RuledChange, RuledSetup};
 use crate::shard::{Place, Route};
 use crate::trace::{Tap, Traces};
+use crate::tunnel::TunnelHandle;
 
 /// How long the worker may take to apply a command (chosen: it does so between two bursts).
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -215,6 +216,8 @@ pub(crate) struct Control {
     pub(crate) metrics: MetricsEndpoint,
     /// Taken out while it works.
     pub(crate) paths: Option<Box<PathWatch>>,
+    /// The tunnel, where there is one.
+    pub(crate) tunnel: Option<TunnelHandle>,
 }
 
 impl Control {
@@ -251,6 +254,8 @@ impl Control {
             Request::Trace { order } => self.trace(&order),
             Request::TraceProgress { session } => self.trace_progress(session),
             Request::Charges { session } => self.charges(session),
+            Request::AddTunnelMember { member } => self.add_member(member),
+            Request::RemoveTunnelMember { key } => self.remove_member(key),
         };
         let answer = result.unwrap_or_else(|refusal| Answer::Refused { refusal });
         self.metrics.control.answered(&answer);
@@ -407,11 +412,18 @@ impl Control {
         }
     }
 
+    /// A BaseStation in the tunnel sends to our tunnel address, any other to N3.
     fn established(&self, session: SessionId, teid: Teid) -> Answer {
+        let rules = self.association.session(&session);
+        let peer = rules.map(|rules| rules.path.peer.ip());
+        let tunnel = self.tunnel.as_ref().filter(|tunnel| {
+            let network = tunnel.settings.address;
+            peer.is_some_and(|peer| network.contains(peer))
+        });
         Answer::Established {
             session,
             teid,
-            n3: TunnelAddress(self.info.n3),
+            n3: TunnelAddress(tunnel.map_or(self.info.n3, |tunnel| tunnel.gtpu)),
         }
     }
 
@@ -481,7 +493,7 @@ impl Control {
     }
 
     /// Journals `request`, which is not applied yet: the association is what the journal holds.
-    fn make_durable(&mut self, request: &Request) -> Result<(), Refusal> {
+    pub(crate) fn make_durable(&mut self, request: &Request) -> Result<(), Refusal> {
         if self.journal.is_overgrown()
             && let Err(error) = self.journal.rewrite(requests_of(&self.association))
         {

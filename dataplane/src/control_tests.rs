@@ -65,6 +65,7 @@ fn control(folder: &std::path::Path) -> Control {
         traces: Traces::new("127.0.0.1:2152".parse().unwrap()),
         metrics: MetricsEndpoint::open(None).unwrap(),
         paths: None,
+        tunnel: None,
         info: DataPlaneInfo {
             incarnation: Incarnation::new(1),
             n3: "127.0.0.1:2152".parse().unwrap(),

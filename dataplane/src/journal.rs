@@ -50,7 +50,10 @@ pub(crate) fn requests_of(state: &Association) -> impl Iterator<Item = Request> 
     let sessions = state.sessions().map(|rules| Request::Establish {
         rules: rules.clone(),
     });
-    contents.chain(sessions)
+    let members = state
+        .tunnel_members()
+        .map(|member| Request::AddTunnelMember { member });
+    contents.chain(sessions).chain(members)
 }
 
 const VERSION: u32 = 1;

@@ -39,6 +39,7 @@ mod start;
 mod tap;
 pub mod top;
 mod trace;
+mod tunnel;
 mod worker;
 
 pub use config::{ConfigError, DataplaneConfig, N6, UdpOffload};
@@ -54,3 +55,4 @@ pub use ports::{
 };
 pub use process::{DataplaneError, run};
 pub use tap::{PacketSettings, TapFrames};
+pub use tunnel::{TunnelPeer, TunnelSettings, TunnelSettingsError};

@@ -22,6 +22,7 @@ use qlink_meter::{ArenaReader, ArenaSet, ReaderError, SetupError, process_secret
 use qlink_pfcp::DataPlaneInfo;
 use qlink_pfcp::node::RestoreError;
 use qlink_serve::ServeError;
+use qlink_tunnel::KeyFileError;
 use qlink_types::codec::{DecodeError, Text};
 
 use crate::config::{ConfigError, DataplaneConfig, N6};
@@ -41,6 +42,7 @@ use crate::shard::connect;
 use crate::start::Start;
 use crate::tap::{Learner, PacketSettings, TapWorker, learner};
 use crate::trace::Traces;
+use crate::tunnel::{N3Port, Tunnel, TunnelThread};
 use crate::worker::{Seat, Work, Worker};
 
 /// How long a thread sleeps when nothing happens (chosen: a stop is seen this late at most).
@@ -79,6 +81,9 @@ pub enum DataplaneError {
     /// A session of the PFCP node's journal cannot stand.
     #[error("the PFCP node cannot be restored")]
     NodeRestore(#[from] RestoreError),
+    /// The tunnel's private key cannot be used.
+    #[error("tunnel.key_file cannot be used")]
+    TunnelKey(#[from] KeyFileError),
     /// A port cannot be used.
     #[error("a packet port failed")]
     Port(#[from] IoError),
@@ -121,6 +126,7 @@ impl DataplaneError {
     pub const fn is_bad_configuration(&self) -> bool {
         match self {
             Self::Config(_)
+            | Self::TunnelKey(_)
             | Self::Forwarding(
                 ForwardingError::Config(_)
                 | ForwardingError::Blocks(LedgerError::NewerLayout { .. }),
@@ -266,7 +272,10 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
         let ports = n3.ports.into_iter().zip(n6.ports);
         self.serve(site, |seats| {
             let seated = seats.into_iter().zip(ports);
-            let worker = |(seat, (n3, n6))| Worker::new(seat, n3, n6);
+            let worker = |(mut seat, (n3, n6)): (Seat, _)| {
+                let n3 = N3Port::new(n3, seat.entrance.take());
+                Worker::new(seat, n3, n6)
+            };
             seated.map(worker).collect()
         })
     }
@@ -283,9 +292,11 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
         let ways_of_blocks = block_ways(config);
         let neighbourhoods = std::mem::take(&mut site.neighbourhoods);
         let learner = site.learner.take();
-        let (mut control, seats) = assemble(config, self.start, site, &bell, &ways_of_blocks)?;
+        let (mut control, seats, tunnel) =
+            assemble(config, self.start, site, &bell, &ways_of_blocks)?;
         let threads = Threads {
             workers: employ(seats),
+            tunnel,
             exporters: exporters(config, &ways_of_blocks, &control.metrics.control)?,
             neighbourhoods,
             learner,
@@ -315,6 +326,7 @@ struct Site {
 /// What runs beside the control thread.
 struct Threads<W> {
     workers: Vec<W>,
+    tunnel: Option<TunnelThread>,
     exporters: Vec<Exporter>,
     neighbourhoods: Vec<Neighbourhood>,
     /// Where sessions are learned.
@@ -340,6 +352,15 @@ impl<W: Work + Send> Threads<W> {
                 let thread = std::thread::Builder::new().name(format!("qlink-worker-{number}"));
                 running.push(thread.spawn_scoped(scope, move || {
                     let result = worker.work(ended);
+                    stop.store(true, Ordering::Relaxed);
+                    result
+                }));
+            }
+            if let Some(tunnel) = self.tunnel {
+                let (stop, ended) = (&stop, &ended);
+                let thread = std::thread::Builder::new().name("qlink-tunnel".into());
+                running.push(thread.spawn_scoped(scope, move || {
+                    let result = tunnel.run(ended);
                     stop.store(true, Ordering::Relaxed);
                     result
                 }));
@@ -382,18 +403,20 @@ impl<W: Work + Send> Threads<W> {
     }
 }
 
-/// The control state and the workers that belong to it.
+/// The control state, the workers that belong to it, and the tunnel beside N3.
 fn assemble(
     config: &DataplaneConfig,
     mut start: Start,
-    site: Site,
+    mut site: Site,
     bell: &Bell,
     ways_of_blocks: &[BlockWay],
-) -> Result<(Control, Vec<Seat>), DataplaneError> {
+) -> Result<(Control, Vec<Seat>, Option<TunnelThread>), DataplaneError> {
     let n4 = open_n4(config, &mut start, bell)?;
     start.discard_orphans();
     let bells: Vec<Bell> = start.ends.iter().map(|end| end.bell.clone()).collect();
-    let ways = connect(&bells, config.max_sessions, process_secret());
+    let mut ways = connect(&bells, config.max_sessions, process_secret());
+    let beside = (ways.as_mut_slice(), &mut site.own);
+    let tunnel = Tunnel::open(config, &start.association, &bells, beside)?;
     let arena = config
         .arena
         .to_str()
@@ -433,6 +456,7 @@ fn assemble(
         seats.push(Seat {
             plane,
             inboxes,
+            entrance: tunnel.entrance.clone(),
             orders: end.orders,
             sleeper: end.sleeper,
         });
@@ -453,8 +477,9 @@ fn assemble(
             start.metrics.control.paths.clone(),
         ))),
         metrics: start.metrics,
+        tunnel: tunnel.handle,
     };
-    Ok((control, seats))
+    Ok((control, seats, tunnel.thread))
 }
 
 /// An exporter for each worker, where a collector is configured: each is an observation domain.

@@ -123,6 +123,16 @@ pub(crate) enum Handed {
 pub(crate) struct Inboxes {
     pub(crate) n3: handover::Inbox,
     pub(crate) n6: handover::Inbox,
+    /// What BaseStations send through the tunnel, where there is one.
+    pub(crate) tunnel: Option<handover::Inbox>,
+}
+
+impl Inboxes {
+    /// Whether nothing waits in any of them.
+    pub(crate) fn are_empty(&self) -> bool {
+        let tunnel = self.tunnel.as_ref();
+        self.n3.is_empty() && self.n6.is_empty() && tunnel.is_none_or(handover::Inbox::is_empty)
+    }
 }
 
 /// Connects `workers` workers with each other; `bells[n]` wakes worker n, `sessions` is the room
@@ -143,6 +153,7 @@ pub(crate) fn connect(bells: &[Bell], sessions: u32, secret: u64) -> Vec<(Others
             let inboxes = Inboxes {
                 n3: n3_inbox,
                 n6: n6_inbox,
+                tunnel: None,
             };
             (Way { n3, n6, bell }, inboxes)
         })

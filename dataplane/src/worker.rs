@@ -19,6 +19,7 @@ use crate::pipeline::{Arrival, Ingress, Ports, Side, process_burst};
 use crate::plane::Plane;
 use crate::process::{DataplaneError, IDLE};
 use crate::shard::Inboxes;
+use crate::tunnel::Entrance;
 
 /// A port that sends through a shared borrow, because the burst being processed borrows it too.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) trait Work {
 pub(crate) struct Seat {
     pub(crate) plane: Plane,
     pub(crate) inboxes: Inboxes,
+    /// The way to BaseStations in the tunnel, where there is one.
+    pub(crate) entrance: Option<Entrance>,
     pub(crate) orders: Receiver<Order>,
     pub(crate) sleeper: Sleeper,
 }
@@ -61,9 +64,7 @@ impl Seat {
     /// `descriptors` are the ports' and, last, the sleeper's.
     pub(crate) fn sleep(&self, descriptors: &[BorrowedFd<'_>]) -> Result<(), DataplaneError> {
         self.sleeper.prepare();
-        let idle =
-            self.orders.is_empty() && self.inboxes.n3.is_empty() && self.inboxes.n6.is_empty();
-        if idle {
+        if self.orders.is_empty() && self.inboxes.are_empty() {
             wait(descriptors, Some(IDLE))?;
         }
         self.sleeper.awake();
@@ -181,6 +182,13 @@ impl<A: PacketPort, B: PacketPort> Worker<A, B> {
                 ports,
                 now_ns,
             );
+        }
+        if let Some(tunnel) = &mut self.seat.inboxes.tunnel {
+            packets = packets.saturating_add(tunnel.recv_burst(burst)?);
+            if !burst.is_empty() {
+                let ports = &mut shared(&self.n3, &self.n6);
+                process_burst(&mut self.seat.plane, Side::N3, tunnel, burst, ports, now_ns);
+            }
         }
         packets = packets.saturating_add(self.n6.recv_burst(burst)?);
         if !burst.is_empty() {

@@ -89,6 +89,7 @@ impl Network {
             dpdk: None,
             n3_v6: None,
             packet: None,
+            tunnel: None,
         };
         Self {
             folder,

@@ -95,6 +95,15 @@ impl Burst {
         true
     }
 
+    /// Keeps, in order, the descriptors that `keep` says so of.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Descriptor) -> bool) {
+        let mut kept = Self::new();
+        for descriptor in self.iter().filter(|descriptor| keep(descriptor)) {
+            kept.push(*descriptor);
+        }
+        *self = kept;
+    }
+
     /// The descriptors in order of arrival.
     #[must_use]
     pub fn as_slice(&self) -> &[Descriptor] {
@@ -276,6 +285,22 @@ mod tests {
         assert!(refused && burst.is_full());
         let offsets: Vec<usize> = burst.iter().map(|d| d.offset).collect();
         assert_eq!(offsets, (0..BURST_MAX).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_not_kept_is_gone_and_the_rest_stays_in_order() {
+        let mut burst = Burst::new();
+        for offset in 0..5 {
+            burst.push(Descriptor {
+                offset,
+                ..Descriptor::EMPTY
+            });
+        }
+
+        burst.retain(|descriptor| descriptor.offset % 2 == 0);
+
+        let offsets: Vec<usize> = burst.iter().map(|d| d.offset).collect();
+        assert_eq!(offsets, [0, 2, 4]);
     }
 
     #[test]

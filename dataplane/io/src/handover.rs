@@ -79,15 +79,24 @@ impl Outlet {
     /// Hands a copy of `frame` over; `false` when no buffer is free or the frame is too long.
     #[must_use]
     pub fn push(&self, descriptor: &Descriptor, frame: &[u8]) -> bool {
+        self.push_gathered(descriptor, &[], frame)
+    }
+
+    /// [`push`](Self::push) of `head` and `body` as one frame.
+    #[must_use]
+    pub fn push_gathered(&self, descriptor: &Descriptor, head: &[u8], body: &[u8]) -> bool {
         let Some(mut parcel) = self.shared.free.pop() else {
             return false;
         };
-        let place = parcel.bytes.get_mut(..frame.len());
+        let length = head.len().saturating_add(body.len());
+        let place = parcel.bytes.get_mut(..length);
+        let place = place.and_then(|place| place.split_at_mut_checked(head.len()));
         let fits = place.is_some();
-        if let Some(place) = place {
-            place.copy_from_slice(frame);
+        if let Some((first, second)) = place {
+            first.copy_from_slice(head);
+            second.copy_from_slice(body);
             parcel.descriptor = Descriptor {
-                len: u32::try_from(frame.len()).unwrap_or(0),
+                len: u32::try_from(length).unwrap_or(0),
                 ..*descriptor
             };
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Bound;
 
-use qlink_types::ids::{ContentId, SessionId, Teid};
+use qlink_types::ids::{ContentId, Hash32, SessionId, Teid};
 
 use crate::cause::{Cause, Refusal};
 use crate::message::{ContentBinding, MAX_SESSIONS_PER_PAGE, Request};
 use crate::rules::{Payer, SessionRules};
+use crate::tunnel::{MAX_TUNNEL_MEMBERS, TunnelMember};
 
 /// Bounds of an [`Association`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Association {
     sessions: BTreeMap<SessionId, SessionRules>,
     by_ue: BTreeMap<IpAddr, SessionId>,
     by_teid: BTreeMap<Teid, SessionId>,
+    /// BaseStations in the tunnel by key.
+    tunnel: BTreeMap<Hash32, IpAddr>,
 }
 
 impl Association {
@@ -51,6 +54,7 @@ impl Association {
             sessions: BTreeMap::new(),
             by_ue: BTreeMap::new(),
             by_teid: BTreeMap::new(),
+            tunnel: BTreeMap::new(),
         }
     }
 
@@ -82,6 +86,12 @@ impl Association {
                 }
             }
             Request::Delete { session } => self.known(session).map(|_| Novelty::New),
+            Request::AddTunnelMember { member } => self.check_member(member),
+            Request::RemoveTunnelMember { key } => Ok(if self.tunnel.contains_key(key) {
+                Novelty::New
+            } else {
+                Novelty::Repeated
+            }),
         }
     }
 
@@ -111,6 +121,12 @@ impl Association {
                 }
             }
             Request::Delete { session } => self.remove(session),
+            Request::AddTunnelMember { member } => {
+                self.tunnel.insert(member.key, member.address);
+            }
+            Request::RemoveTunnelMember { key } => {
+                self.tunnel.remove(key);
+            }
         }
     }
 
@@ -151,6 +167,15 @@ impl Association {
         self.contents.values()
     }
 
+    /// Every BaseStation that a request let into the tunnel, in the order of keys.
+    pub fn tunnel_members(&self) -> impl ExactSizeIterator<Item = TunnelMember> {
+        let members = self.tunnel.iter();
+        members.map(|(key, address)| TunnelMember {
+            key: *key,
+            address: *address,
+        })
+    }
+
     /// One page of the sessions behind `after`, and whether further ones follow.
     #[must_use]
     pub fn page(&self, after: Option<SessionId>) -> (Vec<SessionRules>, bool) {
@@ -175,6 +200,25 @@ impl Association {
             )),
             None => Ok(Novelty::New),
         }
+    }
+
+    fn check_member(&self, member: &TunnelMember) -> Result<Novelty, Refusal> {
+        if let Some(standing) = self.tunnel.get(&member.key) {
+            return if *standing == member.address {
+                Ok(Novelty::Repeated)
+            } else {
+                let detail = format!("the key stands with tunnel address {standing}");
+                Err(Refusal::new(Cause::RuleInvalid, &detail))
+            };
+        }
+        if self.tunnel.values().any(|taken| *taken == member.address) {
+            let detail = format!("tunnel address {} is taken", member.address);
+            return Err(Refusal::new(Cause::RuleInvalid, &detail));
+        }
+        if self.tunnel.len() >= MAX_TUNNEL_MEMBERS {
+            return Err(Refusal::new(Cause::NoResources, "the tunnel is full"));
+        }
+        Ok(Novelty::New)
     }
 
     fn check_unbind(&self, content: &ContentId) -> Result<Novelty, Refusal> {

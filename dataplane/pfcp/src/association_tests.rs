@@ -217,3 +217,27 @@ fn pages_cover_every_session_once() {
     let all: Vec<SessionId> = association.sessions().map(|rules| rules.session).collect();
     assert_eq!(seen, all);
 }
+
+#[test]
+fn a_key_and_a_tunnel_address_belong_to_each_other() {
+    let mut association = association();
+    let add = |key: u8, last: u8| Request::AddTunnelMember {
+        member: TunnelMember {
+            key: Hash32::new([key; 32]),
+            address: [10, 99, 0, last].into(),
+        },
+    };
+    assert_eq!(association.check(&add(1, 2)), Ok(Novelty::New));
+    association.apply(&add(1, 2));
+
+    assert_eq!(association.check(&add(1, 2)), Ok(Novelty::Repeated));
+    for other in [add(1, 3), add(2, 2)] {
+        let refusal = association.check(&other).unwrap_err();
+        assert_eq!(refusal.cause, Cause::RuleInvalid);
+    }
+
+    let key = Hash32::new([1; 32]);
+    association.apply(&Request::RemoveTunnelMember { key });
+    assert_eq!(association.check(&add(2, 2)), Ok(Novelty::New));
+    assert_eq!(association.tunnel_members().len(), 0);
+}

@@ -31,6 +31,7 @@ pub mod sim;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod trace;
+mod tunnel;
 mod usage;
 pub mod wire;
 
@@ -48,4 +49,5 @@ pub use rules::{
 pub use trace::{
     MAX_TRACE_PACKETS, MAX_TRACE_SECONDS, TraceOrder, TraceReport, TraceState, TraceWriter,
 };
+pub use tunnel::{MAX_TUNNEL_MEMBERS, TunnelEnd, TunnelMember};
 pub use usage::{ContentUsage, SessionUsage, VolumeMeasurement};

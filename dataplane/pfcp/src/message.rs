@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use qlink_types::codec::{Decode, DecodeError, Encode, List, Reader, Text};
-use qlink_types::ids::{ContentId, SessionId, Teid};
+use qlink_types::ids::{ContentId, Hash32, SessionId, Teid};
 use qlink_types::units::{Bytes, Incarnation};
 use qlink_types::{enum_codec, struct_codec};
 
@@ -12,6 +12,7 @@ use crate::cause::Refusal;
 use crate::charges::SessionCharges;
 use crate::rules::{MAX_PATH_BYTES, SessionChanges, SessionRules};
 use crate::trace::{TraceOrder, TraceReport};
+use crate::tunnel::{TunnelEnd, TunnelMember};
 use crate::usage::SessionUsage;
 
 /// Version of every message here.
@@ -126,6 +127,16 @@ pub enum Request {
         /// Which.
         session: SessionId,
     },
+    /// Lets a BaseStation come through the tunnel.
+    AddTunnelMember {
+        /// Which.
+        member: TunnelMember,
+    },
+    /// Ends a BaseStation's tunnel. Its sessions stand and have nobody to send for them.
+    RemoveTunnelMember {
+        /// Its key.
+        key: Hash32,
+    },
 }
 
 enum_codec!(Request, "request kind", {
@@ -139,6 +150,8 @@ enum_codec!(Request, "request kind", {
     Trace { order } = 20,
     TraceProgress { session } = 21,
     Charges { session } = 22,
+    AddTunnelMember { member } = 30,
+    RemoveTunnelMember { key } = 31,
 });
 
 /// What the data plane answers.
@@ -202,6 +215,16 @@ pub enum Answer {
         /// Why.
         charges: SessionCharges,
     },
+    /// To [`Request::AddTunnelMember`]: it may call.
+    TunnelMemberAdded {
+        /// Where.
+        end: TunnelEnd,
+    },
+    /// To [`Request::RemoveTunnelMember`].
+    TunnelMemberRemoved {
+        /// Its key.
+        key: Hash32,
+    },
 }
 
 enum_codec!(Answer, "answer kind", {
@@ -215,6 +238,8 @@ enum_codec!(Answer, "answer kind", {
     Refused { refusal } = 8,
     Traced { report } = 20,
     Charges { charges } = 21,
+    TunnelMemberAdded { end } = 30,
+    TunnelMemberRemoved { key } = 31,
 });
 
 /// The outer address of a tunnel endpoint (the address part of an F-TEID).

@@ -85,12 +85,31 @@ fn requests() -> Vec<Request> {
         Request::Charges {
             session: SessionId::new([1; 16]),
         },
+        Request::AddTunnelMember {
+            member: TunnelMember {
+                key: Hash32::new([7; 32]),
+                address: "fd00::2".parse().unwrap(),
+            },
+        },
+        Request::RemoveTunnelMember {
+            key: Hash32::new([7; 32]),
+        },
     ]
 }
 
 fn answers() -> Vec<Answer> {
     let largest: Vec<SessionRules> = (0..16).map(largest_rules).collect();
     vec![
+        Answer::TunnelMemberAdded {
+            end: TunnelEnd {
+                key: Hash32::new([8; 32]),
+                listen: "192.0.2.1:51820".parse().unwrap(),
+                gtpu: "[fd00::1]:2152".parse().unwrap(),
+            },
+        },
+        Answer::TunnelMemberRemoved {
+            key: Hash32::new([7; 32]),
+        },
         Answer::Hello {
             info: DataPlaneInfo {
                 incarnation: Incarnation::new(1),

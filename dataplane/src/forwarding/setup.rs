@@ -58,6 +58,11 @@ impl ForwardingSetup {
         if config.n6_tun.is_some() {
             mtu.gateway_v4 = mtu.gateway_v4.or(Some(IPV4_DUMMY));
         }
+        if let Some(tunnel) = &config.tunnel {
+            // A BaseStation in the tunnel has this much less of the link; the others are few there,
+            // and nobody's packet becomes a fragment.
+            mtu.n3 = mtu.n3.saturating_sub(tunnel.overhead());
+        }
         Some(Self { mtu, n3, nat })
     }
 }

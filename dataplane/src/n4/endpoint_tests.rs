@@ -82,6 +82,7 @@ impl Rig {
             traces: Traces::new(config.n3),
             metrics: start.metrics,
             paths: None,
+            tunnel: None,
             info,
             n4: Some(Box::new(n4)),
         };

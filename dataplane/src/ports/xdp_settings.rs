@@ -71,6 +71,25 @@ pub struct Network {
 #[error("network {0:?} must be like 10.45.0.0/16 or 2001:db8::/32")]
 pub struct NetworkError(String);
 
+impl Network {
+    /// Whether `address` lies in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let left = |bits: u32| bits.saturating_sub(self.prefix_len.into());
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let differing = own.to_bits() ^ other.to_bits();
+                differing.checked_shr(left(32)).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let differing = own.to_bits() ^ other.to_bits();
+                differing.checked_shr(left(128)).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
 impl TryFrom<String> for Network {
     type Error = NetworkError;
 

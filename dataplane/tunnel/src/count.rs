@@ -38,6 +38,15 @@ pub enum Refusal {
     /// An authentic message that holds no whole IP packet.
     #[error("inner_malformed")]
     InnerMalformed,
+    /// In the tunnel: a fragment. Its ends know its MTU and send whole datagrams.
+    #[error("inner_fragment")]
+    InnerFragment,
+    /// In the tunnel: another protocol than UDP.
+    #[error("inner_protocol")]
+    InnerProtocol,
+    /// In the tunnel: to another address or port than ours. The tunnel routes nothing.
+    #[error("inner_destination")]
+    InnerDestination,
     /// An authentic packet whose source is not its peer's tunnel address.
     #[error("source_foreign")]
     SourceForeign,
@@ -57,7 +66,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of the counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::MacInvalid,
         Self::HandshakeLimit,
@@ -69,6 +78,9 @@ impl Refusal {
         Self::Replayed,
         Self::CounterExhausted,
         Self::InnerMalformed,
+        Self::InnerFragment,
+        Self::InnerProtocol,
+        Self::InnerDestination,
         Self::SourceForeign,
         Self::AddressUnknown,
         Self::EndpointUnknown,

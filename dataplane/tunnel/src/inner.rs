@@ -5,27 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use qlink_wire::checksum::Checksum;
 use qlink_wire::{parse_ip, parse_udp, protocol};
 
+use crate::count::Refusal;
+
 /// Longest header that [`write_header`] writes: IPv6 and UDP.
 pub const HEADER_MAX: usize = 48;
 
 const UDP_BYTES: u16 = 8;
-
-/// Why an inner packet is no datagram for us. A closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InnerError {
-    /// No whole IP packet, or no UDP in it.
-    #[error("inner_malformed")]
-    Malformed,
-    /// A fragment: the tunnel's ends know its MTU and send whole datagrams.
-    #[error("inner_fragment")]
-    Fragment,
-    /// Another protocol than UDP.
-    #[error("inner_protocol")]
-    Protocol,
-    /// To another address or port than ours: the tunnel routes nothing.
-    #[error("inner_destination")]
-    Destination,
-}
 
 /// A datagram of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,21 +25,22 @@ pub struct Datagram<'a> {
 ///
 /// # Errors
 ///
-/// [`InnerError`].
-pub fn open(packet: &[u8], own: SocketAddr) -> Result<Datagram<'_>, InnerError> {
-    let ip = parse_ip(packet).map_err(|_| InnerError::Malformed)?;
+/// [`Refusal::InnerMalformed`], [`Refusal::InnerFragment`], [`Refusal::InnerProtocol`] or
+/// [`Refusal::InnerDestination`]; nobody has counted it yet.
+pub fn open(packet: &[u8], own: SocketAddr) -> Result<Datagram<'_>, Refusal> {
+    let ip = parse_ip(packet).map_err(|_| Refusal::InnerMalformed)?;
     if ip.fragment.is_some() {
-        return Err(InnerError::Fragment);
+        return Err(Refusal::InnerFragment);
     }
     if ip.protocol != protocol::UDP {
-        return Err(InnerError::Protocol);
+        return Err(Refusal::InnerProtocol);
     }
-    let udp = parse_udp(ip.payload).map_err(|_| InnerError::Malformed)?;
+    let udp = parse_udp(ip.payload).map_err(|_| Refusal::InnerMalformed)?;
     if ip.is_cut() {
-        return Err(InnerError::Malformed);
+        return Err(Refusal::InnerMalformed);
     }
     if ip.dst != own.ip() || udp.dst_port != own.port() {
-        return Err(InnerError::Destination);
+        return Err(Refusal::InnerDestination);
     }
     Ok(Datagram {
         from: SocketAddr::new(ip.src, udp.src_port),
@@ -198,24 +184,24 @@ mod tests {
         let cases = [
             (
                 built(pair("10.99.0.2:2152", "10.99.0.3:2152"), b"x"),
-                InnerError::Destination,
+                Refusal::InnerDestination,
             ),
             (
                 built(pair("10.99.0.2:2152", "10.99.0.1:53"), b"x"),
-                InnerError::Destination,
+                Refusal::InnerDestination,
             ),
-            (vec![0x45; 10], InnerError::Malformed),
-            (Vec::new(), InnerError::Malformed),
+            (vec![0x45; 10], Refusal::InnerMalformed),
+            (Vec::new(), Refusal::InnerMalformed),
         ];
         for (packet, error) in cases {
             assert_eq!(open(&packet, own), Err(error));
         }
         let mut tcp = built(ends, b"x");
         tcp[9] = 6;
-        assert_eq!(open(&tcp, own), Err(InnerError::Protocol));
+        assert_eq!(open(&tcp, own), Err(Refusal::InnerProtocol));
         let mut fragment = built(ends, b"x");
         fragment[6] = 0x20;
-        assert_eq!(open(&fragment, own), Err(InnerError::Fragment));
+        assert_eq!(open(&fragment, own), Err(Refusal::InnerFragment));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The BaseStation link `tunnel`: WireGuard peers by device key, without sockets, threads or files.
+//! The BaseStation link `tunnel`: WireGuard peers by device key.
 //!
 //! ```text
 //! UDP datagram --[Tunnels::receive]--> IP packet --[inner::open]--> GTP-U and its peer's tunnel address
@@ -15,6 +15,8 @@
 //! seed. This crate keeps the table of peers and what the library leaves to its user: bounds, who may
 //! send from which address, where a peer is reached now, and a reason for every refused datagram.
 //!
+//! [`Tunnels`] has no socket, thread or file. [`TunnelPort`] puts it around any packet port.
+//!
 //! Nothing is queued and nothing allocated per packet: a packet for a peer without keys is refused
 //! and starts a handshake, and whoever sent it sends it again.
 //!
@@ -28,12 +30,16 @@
 mod count;
 pub mod inner;
 mod key;
+mod key_file;
 mod peer;
+mod port;
 mod table;
 
 pub use count::{Refusal, TunnelCounts};
 pub use key::{KeyError, PrivateKey, PublicKey};
+pub use key_file::{KeyFileError, read_key_file};
 pub use peer::{PeerSetup, PeerState};
+pub use port::{MESSAGE_MAX, TICK, TunnelPort};
 pub use table::{Limits, PeerError, Received, Sending, Tunnels};
 
 use std::net::IpAddr;

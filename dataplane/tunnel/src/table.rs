@@ -156,6 +156,11 @@ impl Tunnels {
         &self.counts
     }
 
+    /// Counts what the caller refused of a packet that came out.
+    pub fn note_refused(&mut self, reason: Refusal) {
+        self.counts.refuse(reason);
+    }
+
     /// Every peer as it is now.
     pub fn peers(&self) -> impl Iterator<Item = PeerState> {
         self.peers.iter().flatten().map(|peer| peer.state())

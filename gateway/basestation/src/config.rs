@@ -8,6 +8,8 @@ use qlink_types::ids::{BaseStationId, GatewayId};
 use qlink_types::signature::ChainId;
 use serde::{Deserialize, Serialize};
 
+use crate::link::TunnelLink;
+
 /// How a BaseStation is set up. Every key is one of the TOML file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,10 +26,16 @@ pub struct Config {
     pub key_file: PathBuf,
     /// Where subscribers' packets come from: `radio = "127.0.0.1:2153"`, or a table `[radio.tun]`.
     pub radio: Radio,
-    /// UDP address of N3, port 2152 as a rule. The gateway must see this address.
+    /// UDP address of N3, port 2152 as a rule. The gateway must see this address; with a tunnel it is
+    /// our address in it.
     pub n3: SocketAddr,
     /// The gateway's N3 addresses; GTP-U from anywhere else is dropped.
     pub trusted_gateways: Vec<SocketAddr>,
+    /// The link `tunnel`: N3 through WireGuard, from behind translators and over networks that nobody
+    /// trusts; a table of its own. Absent: the link `plain`, GTP-U from an address that the gateway
+    /// trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelLink>,
     /// Unix socket for local control, created with mode 0600.
     pub control: PathBuf,
     /// Sessions at a time, 1 to 65,536.
@@ -83,6 +91,17 @@ pub enum ConfigError {
     /// `trusted_gateways` is empty: nothing could ever be forwarded.
     #[error("trusted_gateways is empty")]
     NoGateway,
+    /// A tunnel leads to one gateway.
+    #[error(
+        "trusted_gateways has {0} entries, with a tunnel it has one: the gateway in the tunnel"
+    )]
+    TunnelGateways(usize),
+    /// `n3` is not our address in the tunnel.
+    #[error("n3 is {0}, with a tunnel it is our address in the tunnel")]
+    TunnelAddress(SocketAddr),
+    /// `tunnel.keepalive_s` is outside its range.
+    #[error("tunnel.keepalive_s is {0}, allowed are 1 to 3600")]
+    Keepalive(u16),
     /// `api` is no `http://` address.
     #[error("api is {0:?}, which is no http:// address")]
     Api(String),
@@ -101,9 +120,26 @@ impl Config {
         if self.trusted_gateways.is_empty() {
             return Err(ConfigError::NoGateway);
         }
+        if let Some(tunnel) = &self.tunnel {
+            self.validate_tunnel(tunnel)?;
+        }
         let uri = self.api.parse::<http::Uri>().ok();
         if uri.is_none_or(|uri| uri.scheme_str() != Some("http") || uri.authority().is_none()) {
             return Err(ConfigError::Api(self.api.clone()));
+        }
+        Ok(())
+    }
+
+    fn validate_tunnel(&self, tunnel: &TunnelLink) -> Result<(), ConfigError> {
+        let [gateway] = self.trusted_gateways.as_slice() else {
+            return Err(ConfigError::TunnelGateways(self.trusted_gateways.len()));
+        };
+        let one_family = gateway.is_ipv4() == self.n3.is_ipv4();
+        if self.n3.ip().is_unspecified() || self.n3.port() == 0 || !one_family {
+            return Err(ConfigError::TunnelAddress(self.n3));
+        }
+        if !(1..=3600).contains(&tunnel.keepalive_s) {
+            return Err(ConfigError::Keepalive(tunnel.keepalive_s));
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod control;
 mod forward;
 mod gateway_api;
 mod key;
+mod link;
 mod service;
 mod tap;
 mod worker;
@@ -28,6 +29,7 @@ pub use forward::{
 };
 pub use gateway_api::{GatewayApi, GatewayError, HttpGateway};
 pub use key::{KeyError, read_key};
+pub use link::{LinkSetup, TunnelLink, TunnelSetup};
 pub use service::{RunError, run};
 pub use tap::{NoTap, Tap, TapDirection, TapPacket};
 pub use worker::{RadioKind, Worker, WorkerCount, WorkerError, WorkerGone, WorkerHandle};

@@ -10,6 +10,7 @@ use crate::control::serve;
 use crate::forward::Forwarder;
 use crate::gateway_api::GatewayApi;
 use crate::key::{KeyError, read_key};
+use crate::link::LinkSetup;
 use crate::tap::Tap;
 use crate::worker::{Worker, WorkerCount, WorkerError, WorkerHandle};
 
@@ -22,6 +23,9 @@ pub enum RunError {
     /// The device key cannot be used.
     #[error("device key")]
     Key(#[from] KeyError),
+    /// The tunnel key cannot be used.
+    #[error("tunnel key")]
+    TunnelKey(#[from] qlink_tunnel::KeyFileError),
     /// Forwarding failed.
     #[error("forwarding")]
     Worker(#[from] WorkerError),
@@ -37,7 +41,7 @@ impl RunError {
     /// Whether the configuration is to blame: exit code 64 at the shell.
     #[must_use]
     pub const fn is_bad_configuration(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Key(_))
+        matches!(self, Self::Config(_) | Self::Key(_) | Self::TunnelKey(_))
     }
 }
 
@@ -57,13 +61,21 @@ pub fn run(
     let forwarder = Forwarder::new(config.trusted_gateways.clone(), config.sessions_max);
     match &config.radio {
         Radio::Udp(radio) => {
-            let bound = Worker::bind(*radio, config.n3, forwarder, tap)?;
+            let bound = Worker::bind(*radio, link(config)?, forwarder, tap)?;
             forward(config, key, api, bound, stop)
         }
         Radio::Interface(radio) => {
-            let bound = Worker::attach(&radio.tun, config.n3, forwarder, tap)?;
+            let bound = Worker::attach(&radio.tun, link(config)?, forwarder, tap)?;
             forward(config, key, api, bound, stop)
         }
+    }
+}
+
+/// How the gateway is reached.
+fn link(config: &Config) -> Result<LinkSetup, RunError> {
+    match (&config.tunnel, config.trusted_gateways.first()) {
+        (Some(tunnel), Some(gateway)) => Ok(tunnel.setup(config.n3, gateway.ip())?),
+        _ => Ok(config.n3.into()),
     }
 }
 

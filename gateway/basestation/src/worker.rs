@@ -10,6 +10,7 @@ use qlink_io::tun::{TunConfig, TunError, TunPort};
 use qlink_io::udp::UdpPort;
 use qlink_io::wait::wait;
 use qlink_io::{BURST_MAX, Burst, IoError, Outgoing, PacketPort, PacketSource as _};
+use qlink_tunnel::PeerError;
 use qlink_types::ids::SessionId;
 use qlink_wire::LinkType;
 use serde_json::Value;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use crate::forward::{
     Downlink, DropCount, DropReason, EntryIndex, Forwarder, InstallError, NetworkCount, Tunnel,
 };
+use crate::link::{Link, LinkSetup};
 use crate::tap::{Tap, TapDirection, TapPacket};
 
 /// Orders that may wait for the worker.
@@ -148,7 +150,7 @@ impl WorkerHandle {
 /// The forwarding thread's state; [`Worker::run`] is its whole life.
 pub struct Worker<R> {
     radio: R,
-    n3: UdpPort,
+    n3: Link,
     forwarder: Forwarder,
     tap: Box<dyn Tap>,
     orders: Receiver<Order>,
@@ -173,6 +175,9 @@ pub enum WorkerError {
     /// The radio interface cannot be used.
     #[error("radio interface")]
     Interface(#[from] TunError),
+    /// The tunnel to the gateway cannot be used.
+    #[error("tunnel")]
+    Tunnel(#[from] PeerError),
     /// The wake-up socket or the wait failed.
     #[error("waiting for packets")]
     Wait(#[from] std::io::Error),
@@ -186,7 +191,7 @@ impl Worker<UdpPort> {
     /// [`WorkerError`].
     pub fn bind(
         radio: SocketAddr,
-        n3: SocketAddr,
+        n3: impl Into<LinkSetup>,
         forwarder: Forwarder,
         tap: Box<dyn Tap>,
     ) -> Result<(Self, WorkerHandle), WorkerError> {
@@ -203,7 +208,7 @@ impl Worker<TunPort> {
     /// [`WorkerError`].
     pub fn attach(
         radio: &TunConfig,
-        n3: SocketAddr,
+        n3: impl Into<LinkSetup>,
         forwarder: Forwarder,
         tap: Box<dyn Tap>,
     ) -> Result<(Self, WorkerHandle), WorkerError> {
@@ -216,7 +221,7 @@ impl<R: PacketPort> Worker<R> {
     fn between(
         radio: R,
         kind: RadioKind,
-        n3: SocketAddr,
+        n3: impl Into<LinkSetup>,
         forwarder: Forwarder,
         tap: Box<dyn Tap>,
     ) -> Result<(Self, WorkerHandle), WorkerError> {
@@ -226,7 +231,7 @@ impl<R: PacketPort> Worker<R> {
         theirs.set_nonblocking(true)?;
         let worker = Self {
             radio,
-            n3: UdpPort::bind(n3, LinkType::RawIp)?,
+            n3: Link::open(n3.into())?,
             forwarder,
             tap,
             orders,
@@ -241,7 +246,7 @@ impl<R: PacketPort> Worker<R> {
         Ok((worker, handle))
     }
 
-    /// The N3 address bound to.
+    /// Our N3 address: the one bound to, or the one in the tunnel.
     #[must_use]
     pub const fn n3_addr(&self) -> SocketAddr {
         self.n3.local_addr()
@@ -255,6 +260,7 @@ impl<R: PacketPort> Worker<R> {
     pub fn run(mut self) -> Result<WorkerCount, WorkerError> {
         let mut burst = Burst::new();
         loop {
+            self.n3.tick();
             let up = self.uplink_turn(&mut burst)?;
             let down = self.downlink_turn(&mut burst)?;
             if !self.orders_turn() {
@@ -262,7 +268,7 @@ impl<R: PacketPort> Worker<R> {
             }
             if up == 0 && down == 0 {
                 let descriptors = [self.radio.as_fd(), self.n3.as_fd(), self.bell.as_fd()];
-                wait(&descriptors, None)?;
+                wait(&descriptors, self.n3.pause())?;
             }
         }
     }

@@ -124,6 +124,7 @@ impl Station {
             n3: free_address(),
             trusted_gateways: vec![if trust { n3 } else { free_address() }],
             control: dir.path().join("control"),
+            tunnel: None,
             sessions_max: 16,
         };
         let stop = Arc::new(AtomicBool::new(false));

@@ -26,6 +26,12 @@ pub(crate) enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Show the public key that a key file has as one end of a tunnel (X25519). A tunnel key is a file
+    /// of its own, never a device key's.
+    Tunnel {
+        /// The file, of `qlink key new` or `wg genkey`.
+        file: PathBuf,
+    },
 }
 
 /// Runs a key command.
@@ -40,6 +46,11 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
             show(file)
         }
         Command::Show { file } => show(file),
+        Command::Tunnel { file } => {
+            let public = qlink_tunnel::read_key_file(file)?.public();
+            output::line(&json!({ "key": public }).to_string());
+            Ok(())
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod replay;
 mod session;
 mod table;
 mod top;
+mod tunnel;
 mod tx;
 
 use std::process::ExitCode;
@@ -72,6 +73,9 @@ enum Command {
     /// Work with key files.
     #[command(subcommand)]
     Key(keys::Command),
+    /// Say which BaseStations may come through a data plane's tunnel.
+    #[command(subcommand)]
+    Tunnel(tunnel::Command),
     /// Work with configuration files.
     #[command(subcommand)]
     Config(config::Command),
@@ -97,6 +101,7 @@ fn main() -> ExitCode {
         Command::Content(command) => content::run(&command),
         Command::Tx(command) => tx::run(&command),
         Command::Key(command) => keys::run(&command),
+        Command::Tunnel(command) => tunnel::run(&command),
         Command::Config(command) => config::run(&command),
     };
     match result {

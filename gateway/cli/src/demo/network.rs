@@ -396,6 +396,7 @@ impl Network {
             dpdk: None,
             n3_v6: None,
             packet: None,
+            tunnel: None,
         })
     }
 
@@ -427,6 +428,7 @@ impl Network {
             n3: self.addresses.station_n3,
             trusted_gateways: vec![self.addresses.n3],
             control: self.socket("basestation"),
+            tunnel: None,
             sessions_max: usize::try_from(self.plan.sessions.max(64)).unwrap_or(64),
         }
     }

@@ -196,7 +196,11 @@ impl State {
                 Answer::Deleted { session, usage }
             }
             // No gateway asks for these; an operator's command does.
-            Request::Trace { .. } | Request::TraceProgress { .. } | Request::Charges { .. } => {
+            Request::Trace { .. }
+            | Request::TraceProgress { .. }
+            | Request::Charges { .. }
+            | Request::AddTunnelMember { .. }
+            | Request::RemoveTunnelMember { .. } => {
                 let refusal = Refusal::new(Cause::ServiceUnsupported, "not simulated");
                 Answer::Refused { refusal }
             }

@@ -1,0 +1,51 @@
+//! The tunnel as a process begins with it.
+
+use std::net::IpAddr;
+
+use qlink_io::handover::Bell;
+use qlink_pfcp::Association;
+
+use super::port::Entrance;
+use super::thread::{TunnelEnds, TunnelHandle, TunnelThread, open};
+use crate::config::DataplaneConfig;
+use crate::process::DataplaneError;
+use crate::shard::{Inboxes, Others};
+
+/// The tunnel's parts for the process, or none of them.
+#[derive(Debug, Default)]
+pub(crate) struct Tunnel {
+    pub(crate) thread: Option<TunnelThread>,
+    pub(crate) handle: Option<TunnelHandle>,
+    pub(crate) entrance: Option<Entrance>,
+}
+
+impl Tunnel {
+    /// Opens the tunnel where one is configured, with the BaseStations that `association` knows: each worker gets an inbox for it, and `own` the
+    /// addresses that no subscriber may send to because of it.
+    pub(crate) fn open(
+        config: &DataplaneConfig,
+        association: &Association,
+        bells: &[Bell],
+        (ways, own): (&mut [(Others, Inboxes)], &mut Vec<IpAddr>),
+    ) -> Result<Self, DataplaneError> {
+        let Some(settings) = &config.tunnel else {
+            return Ok(Self::default());
+        };
+        let mut ends: TunnelEnds = open(settings, bells)?;
+        for member in association.tunnel_members() {
+            // The configuration may have changed since; what it says now comes first.
+            if let Err(refusal) = ends.restore(&member) {
+                tracing::error!(address = %member.address, %refusal, "a BaseStation is shut out");
+            }
+        }
+        for ((_, inboxes), inbox) in ways.iter_mut().zip(ends.inboxes) {
+            inboxes.tunnel = Some(inbox);
+        }
+        own.extend([ends.handle.gtpu.ip(), ends.handle.listen.ip()]);
+        Ok(Self {
+            thread: Some(ends.thread),
+            handle: Some(ends.handle),
+            entrance: Some(ends.entrance),
+        })
+    }
+}

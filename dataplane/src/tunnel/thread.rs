@@ -1,0 +1,325 @@
+//! The thread that owns every peer's keys.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use qlink_io::handover::{Bell, Inbox, Outlet, Sleeper, bell, handover};
+use qlink_io::udp::UdpPort;
+use qlink_io::wait::wait;
+use qlink_io::{
+    BURST_MAX, Burst, Descriptor, IoError, Outgoing, PacketPort as _, PacketSource, clock,
+};
+use qlink_tunnel::{
+    MESSAGE_MAX, PeerError, PeerSetup, PublicKey, Refusal, TICK, TunnelCounts, TunnelPort, Tunnels,
+    read_key_file,
+};
+use qlink_types::ids::Teid;
+use qlink_wire::{GTPU_PORT, LinkType};
+
+use super::port::Entrance;
+use super::settings::{TunnelPeer, TunnelSettings, TunnelSettingsError};
+use crate::config::ConfigError;
+use crate::process::{DataplaneError, IDLE};
+use crate::shard::shard_of;
+
+/// Packets that wait for a worker, or for the thread (chosen: 16 full bursts).
+const PARCELS: usize = 512;
+
+/// Orders that wait.
+const ORDERS: usize = 16;
+
+/// How long the thread may take for an order.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Ticks between two lines in the log (chosen: one second, so that a flood is a line a second).
+const TICKS_PER_WORD: u64 = 4;
+
+/// What the control thread wants.
+#[derive(Debug)]
+enum Order {
+    Add(TunnelPeer, Sender<Result<(), PeerError>>),
+    Remove(PublicKey, Sender<bool>),
+}
+
+/// The thread did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tunnel does not answer")]
+pub(crate) struct TunnelGone;
+
+/// The control thread's end.
+#[derive(Debug)]
+pub(crate) struct TunnelHandle {
+    /// What was configured.
+    pub(crate) settings: TunnelSettings,
+    /// Our public key.
+    pub(crate) key: PublicKey,
+    /// Where BaseStations reach us.
+    pub(crate) listen: SocketAddr,
+    /// Where GTP-U goes in the tunnel.
+    pub(crate) gtpu: SocketAddr,
+    orders: Sender<Order>,
+    bell: Bell,
+}
+
+impl TunnelHandle {
+    fn order<T>(&self, make: impl FnOnce(Sender<T>) -> Order) -> Result<T, TunnelGone> {
+        let (result, answer) = bounded(1);
+        self.orders
+            .send_timeout(make(result), PATIENCE)
+            .map_err(|_| TunnelGone)?;
+        self.bell.ring();
+        answer.recv_timeout(PATIENCE).map_err(|_| TunnelGone)
+    }
+
+    /// Adds a BaseStation.
+    pub(crate) fn add(&self, peer: TunnelPeer) -> Result<Result<(), PeerError>, TunnelGone> {
+        self.order(|result| Order::Add(peer, result))
+    }
+
+    /// Removes a BaseStation.
+    pub(crate) fn remove(&self, key: PublicKey) -> Result<bool, TunnelGone> {
+        self.order(|result| Order::Remove(key, result))
+    }
+}
+
+/// Everything that the thread owns.
+#[derive(Debug)]
+pub(crate) struct TunnelThread {
+    port: TunnelPort<UdpPort>,
+    waiting: Inbox,
+    sleeper: Sleeper,
+    /// By worker.
+    ways: Vec<(Outlet, Bell)>,
+    orders: Receiver<Order>,
+    /// Packets whose worker had no room.
+    handover_full: u64,
+    /// Packets that the socket had no room for.
+    transmit_full: u64,
+}
+
+/// The tunnel, before its thread runs.
+#[derive(Debug)]
+pub(crate) struct TunnelEnds {
+    pub(crate) thread: TunnelThread,
+    pub(crate) handle: TunnelHandle,
+    pub(crate) entrance: Entrance,
+    /// By worker.
+    pub(crate) inboxes: Vec<Inbox>,
+}
+
+/// Binds the tunnel's socket; `bells[n]` wakes worker n.
+pub(crate) fn open(
+    settings: &TunnelSettings,
+    bells: &[Bell],
+) -> Result<TunnelEnds, DataplaneError> {
+    let key = read_key_file(&settings.key_file)?;
+    let public = key.public();
+    let mut tunnels = Tunnels::new(key, settings.address.address, settings.limits());
+    for peer in &settings.peers {
+        let added = tunnels.add(setup(*peer)).map_err(TunnelSettingsError::from);
+        added.map_err(ConfigError::from)?;
+    }
+    // Trains held back would not make the socket readable.
+    let socket = UdpPort::bind(settings.listen, LinkType::RawIp)?;
+    let listen = socket.local_addr();
+    let (own_bell, sleeper) = bell()?;
+    let (outlet, waiting) = handover(PARCELS, MESSAGE_MAX);
+    let (ways, inboxes) = bells
+        .iter()
+        .map(|bell| {
+            let (outlet, inbox) = handover(PARCELS, MESSAGE_MAX);
+            ((outlet, bell.clone()), inbox)
+        })
+        .unzip();
+    let (sender, orders) = bounded(ORDERS);
+    let port = TunnelPort::new(socket, tunnels, GTPU_PORT);
+    tracing::info!(%listen, key = %public, address = %port.own(), "BaseStations over WireGuard");
+    Ok(TunnelEnds {
+        handle: TunnelHandle {
+            settings: settings.clone(),
+            key: public,
+            listen,
+            gtpu: port.own(),
+            orders: sender,
+            bell: own_bell.clone(),
+        },
+        entrance: Entrance {
+            network: settings.address,
+            outlet,
+            bell: own_bell,
+        },
+        thread: TunnelThread {
+            port,
+            waiting,
+            sleeper,
+            ways,
+            orders,
+            handover_full: 0,
+            transmit_full: 0,
+        },
+        inboxes,
+    })
+}
+
+const fn setup(peer: TunnelPeer) -> PeerSetup {
+    PeerSetup {
+        key: peer.key,
+        address: peer.address,
+        // It calls; behind a translator nobody else could.
+        endpoint: None,
+        keepalive_s: None,
+    }
+}
+
+impl TunnelThread {
+    /// Adds a BaseStation before the thread runs.
+    pub(crate) fn restore(&mut self, peer: TunnelPeer) -> Result<(), PeerError> {
+        self.port.tunnels().add(setup(peer))
+    }
+
+    /// Works until told to stop.
+    pub(crate) fn run(mut self, stopped: &impl Fn() -> bool) -> Result<(), DataplaneError> {
+        let mut burst = Burst::new();
+        let tick_ns = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
+        let (mut next_tick_ns, mut ticks, mut told) = (0, 0_u64, TunnelCounts::default());
+        while !stopped() {
+            self.take_orders();
+            let now_ns = clock::now_ns();
+            if now_ns >= next_tick_ns {
+                next_tick_ns = now_ns.saturating_add(tick_ns);
+                self.port.tick();
+                ticks = ticks.wrapping_add(1);
+                if ticks.is_multiple_of(TICKS_PER_WORD) {
+                    self.tell(&mut told);
+                }
+            }
+            let inward = self.port.recv_burst(&mut burst)?;
+            if inward > 0 {
+                self.hand_over(&burst);
+            }
+            let outward = self.waiting.recv_burst(&mut burst)?;
+            if outward > 0 {
+                self.send(&burst)?;
+            }
+            if inward == 0 && outward == 0 {
+                self.sleep()?;
+            }
+        }
+        self.tell(&mut told);
+        Ok(())
+    }
+
+    fn take_orders(&mut self) {
+        let tunnels = self.port.tunnels();
+        while let Ok(order) = self.orders.try_recv() {
+            // The control thread may have given up waiting.
+            match order {
+                Order::Add(peer, result) => {
+                    let _ = result.try_send(tunnels.add(setup(peer)));
+                }
+                Order::Remove(key, result) => {
+                    let _ = result.try_send(tunnels.remove(&key));
+                }
+            }
+        }
+    }
+
+    /// Gives each datagram to the worker that its TEID names, as the kernel does on plain N3.
+    fn hand_over(&mut self, burst: &Burst) {
+        let mut rung = 0_u16;
+        for descriptor in burst {
+            let frame = self.port.frame(descriptor);
+            let shard = usize::from(shard_of(teid_of(frame)));
+            let number = shard.checked_rem(self.ways.len()).unwrap_or(0);
+            let Some((outlet, _)) = self.ways.get(number) else {
+                continue;
+            };
+            if outlet.push(descriptor, frame) {
+                rung |= 1 << (number & 15);
+            } else {
+                self.handover_full = self.handover_full.saturating_add(1);
+            }
+        }
+        for (number, (_, bell)) in self.ways.iter().enumerate() {
+            if rung >> (number & 15) & 1 == 1 {
+                bell.ring();
+            }
+        }
+    }
+
+    /// Sends what workers have for peers.
+    fn send(&mut self, burst: &Burst) -> Result<(), DataplaneError> {
+        let mut items = [Outgoing::EMPTY; BURST_MAX];
+        for (item, descriptor) in items.iter_mut().zip(burst) {
+            *item = to_item(&self.waiting, descriptor);
+        }
+        let mut rest = items.get(..burst.len()).unwrap_or_default();
+        while !rest.is_empty() {
+            match self.port.send(rest) {
+                Ok(0) => {
+                    let lost = u64::try_from(rest.len()).unwrap_or(u64::MAX);
+                    self.transmit_full = self.transmit_full.saturating_add(lost);
+                    break;
+                }
+                Ok(accepted) => rest = rest.get(accepted..).unwrap_or_default(),
+                // The tunnel has counted why.
+                Err(IoError::Refused { .. }) => rest = rest.get(1..).unwrap_or_default(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn sleep(&self) -> Result<(), DataplaneError> {
+        self.sleeper.prepare();
+        if self.waiting.is_empty() && self.orders.is_empty() {
+            let descriptors = [self.port.as_fd(), self.sleeper.as_fd()];
+            wait(&descriptors, Some(IDLE))?;
+        }
+        self.sleeper.awake();
+        Ok(())
+    }
+
+    /// Says what changed since it was said last, for whoever reads the log.
+    fn tell(&mut self, told: &mut TunnelCounts) {
+        let counts = *self.port.tunnels().counts();
+        let refused = |reason| counts.refused(reason).saturating_sub(told.refused(reason));
+        for reason in Refusal::ALL {
+            let times = refused(reason);
+            if times > 0 {
+                tracing::warn!(%reason, times, "the tunnel refused");
+            }
+        }
+        if (counts.handshakes, counts.cookies, counts.roamed)
+            != (told.handshakes, told.cookies, told.roamed)
+        {
+            tracing::info!(
+                received = counts.received,
+                sent = counts.sent,
+                handshakes = counts.handshakes,
+                cookies = counts.cookies,
+                roamed = counts.roamed,
+                handover_full = self.handover_full,
+                transmit_full = self.transmit_full,
+                "the tunnel so far"
+            );
+        }
+        *told = counts;
+    }
+}
+
+fn to_item<'a>(waiting: &'a Inbox, descriptor: &Descriptor) -> Outgoing<'a> {
+    Outgoing {
+        head: &[],
+        body: waiting.frame(descriptor),
+        to: descriptor.peer.unwrap_or(Outgoing::EMPTY.to),
+    }
+}
+
+/// The TEID of a GTP-U message; one that has none is any worker's to refuse.
+fn teid_of(frame: &[u8]) -> Teid {
+    let bytes = frame.get(4..8).and_then(|bytes| bytes.try_into().ok());
+    Teid::new(bytes.map_or(0, u32::from_be_bytes))
+}

@@ -1,0 +1,189 @@
+//! The link to the gateway: GTP-U as it is, or through a tunnel.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use qlink_io::udp::UdpPort;
+use qlink_io::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSource, clock};
+use qlink_tunnel::{
+    Limits, PeerSetup, PrivateKey, PublicKey, TICK, TunnelPort, Tunnels, read_key_file,
+};
+use qlink_wire::LinkType;
+use serde::{Deserialize, Serialize};
+
+use crate::worker::WorkerError;
+
+/// The link `tunnel`: N3 through WireGuard. `n3` is then our address in the tunnel, and
+/// `trusted_gateways` has one entry, the gateway's address in the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelLink {
+    /// The gateway's UDP address, for example `198.51.100.1:51820`.
+    pub endpoint: SocketAddr,
+    /// The gateway's tunnel key: 44 characters of base64, or 64 hexadecimal digits.
+    pub gateway_key: PublicKey,
+    /// File with our own tunnel key, mode 0600; not the device key. `qlink key new FILE` makes one,
+    /// `qlink key tunnel FILE` shows what the gateway's operator needs of it.
+    pub key_file: PathBuf,
+    /// Our own UDP address; the default `0.0.0.0:0` lets the system choose.
+    #[serde(default = "any_address")]
+    pub listen: SocketAddr,
+    /// Seconds between signs of life when nothing else is sent, 1 to 3600, so that translators on the
+    /// way keep their mapping.
+    #[serde(default = "keepalive_s")]
+    pub keepalive_s: u16,
+}
+
+const fn any_address() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0)
+}
+
+/// Chosen: shorter than the mapping of any common translator (30 s; RFC 4787 §4.3 asks for two
+/// minutes).
+const fn keepalive_s() -> u16 {
+    25
+}
+
+/// How N3 is to be opened.
+#[derive(Debug)]
+pub enum LinkSetup {
+    /// GTP-U from this address.
+    Plain(SocketAddr),
+    /// Through a tunnel.
+    Tunnel(Box<TunnelSetup>),
+}
+
+/// A tunnel to be opened.
+#[derive(Debug)]
+pub struct TunnelSetup {
+    /// Our UDP address.
+    pub listen: SocketAddr,
+    /// Our private key.
+    pub key: PrivateKey,
+    /// Our address and GTP-U port in the tunnel.
+    pub n3: SocketAddr,
+    /// The gateway.
+    pub gateway: PeerSetup,
+}
+
+impl From<SocketAddr> for LinkSetup {
+    fn from(n3: SocketAddr) -> Self {
+        Self::Plain(n3)
+    }
+}
+
+impl TunnelLink {
+    /// What this link is made of, our key read from its file.
+    pub(crate) fn setup(
+        &self,
+        n3: SocketAddr,
+        gateway: IpAddr,
+    ) -> Result<LinkSetup, qlink_tunnel::KeyFileError> {
+        Ok(LinkSetup::Tunnel(Box::new(TunnelSetup {
+            listen: self.listen,
+            key: read_key_file(&self.key_file)?,
+            n3,
+            gateway: PeerSetup {
+                key: self.gateway_key,
+                address: gateway,
+                endpoint: Some(self.endpoint),
+                keepalive_s: Some(self.keepalive_s),
+            },
+        })))
+    }
+}
+
+/// The open link.
+#[derive(Debug)]
+pub(crate) enum Link {
+    Plain(UdpPort),
+    Tunnel {
+        port: Box<TunnelPort<UdpPort>>,
+        next_tick_ns: u64,
+    },
+}
+
+impl Link {
+    pub(crate) fn open(setup: LinkSetup) -> Result<Self, WorkerError> {
+        match setup {
+            LinkSetup::Plain(n3) => Ok(Self::Plain(UdpPort::bind(n3, LinkType::RawIp)?)),
+            LinkSetup::Tunnel(setup) => {
+                let limits = Limits {
+                    peers: 1,
+                    ..Limits::default()
+                };
+                let mut tunnels = Tunnels::new(setup.key, setup.n3.ip(), limits);
+                tunnels.add(setup.gateway)?;
+                let socket = UdpPort::bind(setup.listen, LinkType::RawIp)?;
+                Ok(Self::Tunnel {
+                    port: Box::new(TunnelPort::new(socket, tunnels, setup.n3.port())),
+                    next_tick_ns: 0,
+                })
+            }
+        }
+    }
+
+    /// Our N3 address: that of the socket, or the one in the tunnel.
+    pub(crate) const fn local_addr(&self) -> SocketAddr {
+        match self {
+            Self::Plain(port) => port.local_addr(),
+            Self::Tunnel { port, .. } => port.own(),
+        }
+    }
+
+    /// How long a wait may take before [`tick`](Self::tick) is due; `None`: for ever.
+    pub(crate) const fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tunnel { .. } => Some(TICK),
+        }
+    }
+
+    /// Does what time asks for.
+    pub(crate) fn tick(&mut self) {
+        if let Self::Tunnel { port, next_tick_ns } = self {
+            let now_ns = clock::now_ns();
+            if now_ns >= *next_tick_ns {
+                let pause_ns = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
+                *next_tick_ns = now_ns.saturating_add(pause_ns);
+                port.tick();
+            }
+        }
+    }
+}
+
+impl PacketSource for Link {
+    fn recv_burst(&mut self, burst: &mut Burst) -> Result<usize, IoError> {
+        match self {
+            Self::Plain(port) => port.recv_burst(burst),
+            Self::Tunnel { port, .. } => port.recv_burst(burst),
+        }
+    }
+
+    fn frame(&self, descriptor: &Descriptor) -> &[u8] {
+        match self {
+            Self::Plain(port) => port.frame(descriptor),
+            Self::Tunnel { port, .. } => port.frame(descriptor),
+        }
+    }
+}
+
+impl PacketPort for Link {
+    fn send(&self, items: &[Outgoing<'_>]) -> Result<usize, IoError> {
+        match self {
+            Self::Plain(port) => port.send(items),
+            Self::Tunnel { port, .. } => port.send(items),
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(port) => port.as_fd(),
+            Self::Tunnel { port, .. } => port.as_fd(),
+        }
+    }
+}
