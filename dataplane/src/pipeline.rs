@@ -285,11 +285,7 @@ pub(crate) fn run_stages<S: PacketSource, A: PacketSink, B: PacketSink>(
     }
     let planned = planned.get_mut(..count).unwrap_or_default();
     plane.note();
-    let sent = if plane.forwarding.is_none() {
-        plane.send_both(side, ports, planned)
-    } else {
-        plane.send_forwarded(ports, planned, now_ns)
-    };
+    let sent = plane.send_planned(side, ports, planned, now_ns);
     plane.count(planned, sent, burst.len(), now_ns);
     if traced {
         let received = (source, burst);

@@ -14,9 +14,25 @@ impl Plane {
         }
     }
 
+    /// Sends a burst of `side`, through forwarding where that is configured.
+    #[inline]
+    pub(super) fn send_planned<A: PacketSink, B: PacketSink>(
+        &mut self,
+        side: Side,
+        ports: &mut Ports<A, B>,
+        planned: &mut [Planned<'_>],
+        now_ns: u64,
+    ) -> Sent {
+        if self.forwarding.is_none() {
+            self.send_both(side, ports, planned)
+        } else {
+            self.send_forwarded(ports, planned, now_ns)
+        }
+    }
+
     /// Sends a burst of `side`. Without rules all of it leaves through the other port.
     #[inline]
-    pub(super) fn send_both<A: PacketSink, B: PacketSink>(
+    fn send_both<A: PacketSink, B: PacketSink>(
         &mut self,
         side: Side,
         ports: &mut Ports<A, B>,
