@@ -294,11 +294,8 @@ pub(crate) fn run_stages<S: PacketSource, A: PacketSink, B: PacketSink>(
     if side == Side::N3 {
         plane.heed_signals(&parsed, now_ns);
     }
-    if !plane.signals.is_empty() {
-        plane.send_signals(&mut ports.n3);
-    }
-    if !plane.ruled.replies.is_empty() {
-        plane.send_replies(&mut ports.n3);
+    if plane.has_own_packets() {
+        plane.send_own_packets(&mut ports.n3);
     }
     plane.others.ring();
     plane.sweep(now_ns);

@@ -217,8 +217,19 @@ impl Plane {
         pushed.then_some(false).ok_or(DropReason::TransmitFull)
     }
 
-    /// Sends the answers of a burst.
-    pub(crate) fn send_replies(&mut self, n3: &mut impl PacketSink) {
+    /// Whether something of our own waits for the end of the burst.
+    #[inline]
+    pub(crate) const fn has_own_packets(&self) -> bool {
+        !self.signals.is_empty() || !self.ruled.replies.is_empty()
+    }
+
+    /// Sends what this end has to say: signals, then answers to subscribers.
+    pub(crate) fn send_own_packets(&mut self, n3: &mut impl PacketSink) {
+        self.send_signals(n3);
+        self.send_replies(n3);
+    }
+
+    fn send_replies(&mut self, n3: &mut impl PacketSink) {
         let replies = &mut self.ruled.replies;
         let mut start = 0;
         for (end, to) in replies.items.drain(..) {

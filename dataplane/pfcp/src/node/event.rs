@@ -153,6 +153,7 @@ pub enum Query {
 
 /// What the data plane does with a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "commands travel in a box")]
 pub enum Command {
     /// Opens it.
     Establish {
