@@ -177,6 +177,18 @@ impl PoolView<'_> {
         !others && owner.is_none_or(|owner| *owner == session)
     }
 
+    /// Takes what the control plane chose, when it is free and the session has a place.
+    fn claim(&mut self, session: Seid, endpoint: Endpoint) -> Claim {
+        if !self.is_free(session, endpoint) {
+            return Claim::Denied;
+        }
+        if self.sit(session).is_none() {
+            return Claim::Full;
+        }
+        self.pool.own(session, endpoint);
+        Claim::Granted
+    }
+
     /// A further endpoint in the session's shard.
     fn draw(&mut self, session: Seid, place: Place) -> Option<Teid> {
         for _ in 0..DRAWS_MAX {
@@ -256,21 +268,19 @@ impl Endpoints for PoolView<'_> {
         let v4 = fteid.v4.is_none_or(|v4| self.pool.n3 == IpAddr::V4(v4));
         let v6 = fteid.v6.is_none_or(|v6| self.pool.n3 == IpAddr::V6(v6));
         let endpoint = Endpoint::Tunnel(fteid.teid);
-        if !v4 || !v6 || self.sit(session).is_none() || !self.is_free(session, endpoint) {
+        if !v4 || !v6 {
             return Claim::Denied;
         }
-        self.pool.own(session, endpoint);
-        Claim::Granted
+        self.claim(session, endpoint)
     }
 
     fn claim_ue(&mut self, session: Seid, endpoint: Endpoint) -> Claim {
         // Tables hold whole addresses and prefixes of 64 bits.
         let held = !matches!(endpoint, Endpoint::UeV6(_, length) if length != 64 && length != 128);
-        if !held || self.sit(session).is_none() || !self.is_free(session, endpoint) {
+        if !held {
             return Claim::Denied;
         }
-        self.pool.own(session, endpoint);
-        Claim::Granted
+        self.claim(session, endpoint)
     }
 
     fn release(&mut self, session: Seid, endpoint: Endpoint) {

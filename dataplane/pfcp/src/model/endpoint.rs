@@ -80,6 +80,8 @@ pub enum Claim {
     Granted,
     /// It is another session's, or not at our addresses.
     Denied,
+    /// No further session has a place.
+    Full,
 }
 
 /// What a change is judged by besides the rules themselves.
@@ -161,13 +163,17 @@ impl Stated {
         tunnel.into_iter().chain(ue_endpoints(self.ue))
     }
 
-    /// Why the session cannot have them.
-    const fn denied(&self, offending: IeType) -> Rejection {
-        let rejection = Rejection::new(Cause::RuleInvalid).about(offending);
-        match self.rule {
+    /// Whether the session has what it claims, or why it cannot.
+    const fn granted(&self, claim: Claim, offending: IeType) -> Result<(), Rejection> {
+        let rejection = match claim {
+            Claim::Granted => return Ok(()),
+            Claim::Denied => Rejection::new(Cause::RuleInvalid).about(offending),
+            Claim::Full => Rejection::new(Cause::NoResources),
+        };
+        Err(match self.rule {
             Some(rule) => rejection.of(rule),
             None => rejection,
-        }
+        })
     }
 }
 
@@ -223,18 +229,16 @@ impl Choice<'_, '_> {
         let known = standing.fteids();
         for stated in next.stated() {
             if let Some(fteid) = stated.fteid.filter(|fteid| !known.contains(fteid)) {
-                if self.environment.endpoints.claim_teid(session, fteid) == Claim::Denied {
-                    return Err(stated.denied(IeType::F_TEID));
-                }
+                let claim = self.environment.endpoints.claim_teid(session, fteid);
+                stated.granted(claim, IeType::F_TEID)?;
                 self.take(Endpoint::Tunnel(fteid.teid), before);
             }
             for endpoint in ue_endpoints(stated.ue) {
                 if before.contains(&endpoint) {
                     continue;
                 }
-                if self.environment.endpoints.claim_ue(session, endpoint) == Claim::Denied {
-                    return Err(stated.denied(IeType::UE_IP_ADDRESS));
-                }
+                let claim = self.environment.endpoints.claim_ue(session, endpoint);
+                stated.granted(claim, IeType::UE_IP_ADDRESS)?;
                 self.take(endpoint, before);
             }
         }
