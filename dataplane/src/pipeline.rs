@@ -410,7 +410,12 @@ impl Plane {
         dst: IpAddr,
         udp_port: Option<u16>,
     ) -> Result<(), DropReason> {
-        if self.neighbours.own.iter().any(|own| *own == dst) {
+        #[expect(
+            clippy::manual_contains,
+            reason = "`contains` is a call, which costs more than the compare (pipeline::uplink)"
+        )]
+        let to_us = self.neighbours.own.iter().any(|own| *own == dst);
+        if to_us {
             return Err(DropReason::ToInfrastructure);
         }
         match udp_port {

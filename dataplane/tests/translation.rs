@@ -31,7 +31,7 @@ const UE6: &str = "[2001:db8:45::2]:40000";
 const ORIGIN64: &str = "[64:ff9b::c000:209]:80";
 
 /// Translation as configured by `keys`, of one worker.
-fn setup(keys: serde_json::Value) -> ForwardingSetup {
+fn setup(keys: &serde_json::Value) -> ForwardingSetup {
     let mut value = serde_json::json!({ "pool": ["198.51.100.7"], "log": "none" });
     for (key, of) in keys.as_object().unwrap() {
         value[key] = of.clone();
@@ -131,7 +131,7 @@ fn together(fragments: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn an_origin_sees_the_public_address_and_its_answer_finds_the_subscriber() {
-    let mut plane = plane(&setup(serde_json::json!({})));
+    let mut plane = plane(&setup(&serde_json::json!({})));
     let (ue, origin) = (address(UE), address(ORIGIN));
 
     let out = up(&mut plane, datagram(ue, origin, 100), 0);
@@ -157,7 +157,7 @@ fn a_film_through_nat_is_proven_to_the_byte() {
     let mut plane = plane_of(
         &rules(&film, Payer::Block),
         &film,
-        &setup(serde_json::json!({})),
+        &setup(&serde_json::json!({})),
     );
     let mut public = None;
 
@@ -187,7 +187,7 @@ fn a_film_through_nat_is_proven_to_the_byte() {
 
 #[test]
 fn datagrams_of_8000_bytes_pass_translated_in_fragments_both_ways() {
-    let mut plane = plane(&setup(serde_json::json!({})));
+    let mut plane = plane(&setup(&serde_json::json!({})));
     let (ue, origin) = (address(UE), address(ORIGIN));
     let sent = fragment_packet(&datagram(ue, origin, 8000), 1480, 9).unwrap();
 
@@ -218,7 +218,7 @@ fn datagrams_of_8000_bytes_pass_translated_in_fragments_both_ways() {
 #[test]
 fn what_has_no_mapping_what_is_filtered_and_what_meets_itself_is_refused_for_its_reason() {
     let strict = serde_json::json!({ "filtering": "address_dependent" });
-    let mut plane = plane(&setup(strict));
+    let mut plane = plane(&setup(&strict));
     let (ue, origin) = (address(UE), address(ORIGIN));
     let out = up(&mut plane, datagram(ue, origin, 1), 0);
     let public = ends(&out[0]).0;
@@ -253,7 +253,7 @@ fn what_has_no_mapping_what_is_filtered_and_what_meets_itself_is_refused_for_its
 
 #[test]
 fn an_origin_is_told_of_a_packet_that_it_sent_to_the_public_address() {
-    let mut plane = plane(&setup(serde_json::json!({})));
+    let mut plane = plane(&setup(&serde_json::json!({})));
     let (ue, origin) = (address(UE), address(ORIGIN));
     let out = up(&mut plane, datagram(ue, origin, 1), 0);
     let public = ends(&out[0]).0;
@@ -284,7 +284,7 @@ fn an_origin_is_told_of_a_packet_that_it_sent_to_the_public_address() {
 #[test]
 fn an_ipv6_subscriber_reaches_an_ipv4_origin_and_no_infrastructure() {
     let nat64 = serde_json::json!({ "nat64_prefix": "64:ff9b::" });
-    let mut plane = plane_v6(&setup(nat64));
+    let mut plane = plane_v6(&setup(&nat64));
     let (ue, origin) = (address(UE6), address(ORIGIN));
 
     let out = up(&mut plane, datagram(ue, address(ORIGIN64), 100), 0);
@@ -313,7 +313,7 @@ fn an_ipv6_subscriber_reaches_an_ipv4_origin_and_no_infrastructure() {
 #[test]
 fn nat64_leads_nobody_into_our_own_network() {
     let nat64 = serde_json::json!({ "nat64_prefix": "2001:db8:64::" });
-    let mut plane = plane_v6(&setup(nat64));
+    let mut plane = plane_v6(&setup(&nat64));
     let gateway = "[2001:db8:64::7f00:1]:80".parse().unwrap();
     let tunnels = "[2001:db8:64::c000:209]:2152".parse().unwrap();
 
@@ -328,7 +328,7 @@ fn nat64_leads_nobody_into_our_own_network() {
 /// A worker whose blocks stand in `path`, and what it logs.
 fn logged(path: &Path, session: u8) -> (Plane, crossbeam::channel::Receiver<PortBlockRecord>) {
     let (sender, receiver) = crossbeam::channel::bounded(64);
-    let mut setup = setup(serde_json::json!({ "block_ports": 4096, "blocks_per_subscriber": 1 }));
+    let mut setup = setup(&serde_json::json!({ "block_ports": 4096, "blocks_per_subscriber": 1 }));
     let nat = setup.nat.as_mut().unwrap();
     nat.blocks = Some(path.to_owned());
     nat.log = Some(sender);

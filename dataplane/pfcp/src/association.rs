@@ -168,6 +168,7 @@ impl Association {
     }
 
     /// Every BaseStation that a request let into the tunnel, in the order of keys.
+    #[must_use]
     pub fn tunnel_members(&self) -> impl ExactSizeIterator<Item = TunnelMember> {
         let members = self.tunnel.iter();
         members.map(|(key, address)| TunnelMember {

@@ -97,33 +97,10 @@ fn requests() -> Vec<Request> {
     ]
 }
 
-fn answers() -> Vec<Answer> {
+/// What is said about sessions.
+fn session_answers() -> Vec<Answer> {
     let largest: Vec<SessionRules> = (0..16).map(largest_rules).collect();
     vec![
-        Answer::TunnelMemberAdded {
-            end: TunnelEnd {
-                key: Hash32::new([8; 32]),
-                listen: "192.0.2.1:51820".parse().unwrap(),
-                gtpu: "[fd00::1]:2152".parse().unwrap(),
-            },
-        },
-        Answer::TunnelMemberRemoved {
-            key: Hash32::new([7; 32]),
-        },
-        Answer::Hello {
-            info: DataPlaneInfo {
-                incarnation: Incarnation::new(1),
-                n3: "127.0.0.1:2152".parse().unwrap(),
-                n6: "127.0.0.1:5000".parse().unwrap(),
-                arena: Text::try_from("/run/arena").unwrap(),
-            },
-        },
-        Answer::Bound {
-            content: ContentId::new([1; 32]),
-        },
-        Answer::Unbound {
-            content: ContentId::new([1; 32]),
-        },
         Answer::Established {
             session: SessionId::new([1; 16]),
             teid: Teid::new(1),
@@ -174,10 +151,41 @@ fn answers() -> Vec<Answer> {
                 bytes: 1234,
             },
         },
+    ]
+}
+
+fn answers() -> Vec<Answer> {
+    let mut answers = session_answers();
+    answers.extend([
+        Answer::TunnelMemberAdded {
+            end: TunnelEnd {
+                key: Hash32::new([8; 32]),
+                listen: "192.0.2.1:51820".parse().unwrap(),
+                gtpu: "[fd00::1]:2152".parse().unwrap(),
+            },
+        },
+        Answer::TunnelMemberRemoved {
+            key: Hash32::new([7; 32]),
+        },
+        Answer::Hello {
+            info: DataPlaneInfo {
+                incarnation: Incarnation::new(1),
+                n3: "127.0.0.1:2152".parse().unwrap(),
+                n6: "127.0.0.1:5000".parse().unwrap(),
+                arena: Text::try_from("/run/arena").unwrap(),
+            },
+        },
+        Answer::Bound {
+            content: ContentId::new([1; 32]),
+        },
+        Answer::Unbound {
+            content: ContentId::new([1; 32]),
+        },
         Answer::Refused {
             refusal: Refusal::new(Cause::Busy, "later"),
         },
-    ]
+    ]);
+    answers
 }
 
 #[test]

@@ -12,7 +12,8 @@ use crate::export::Span;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PathsConfig {
-    /// How often a peer is asked, 100 ms to 1 h. `"60s"`, and in an operator's network not less
+    /// How often a peer is asked, 100 ms to 1 h; a new one for the first time after one to two of
+    /// them. `"60s"`, and in an operator's network not less
     /// (TS 29.281 §7.2.1).
     pub interval: Span,
     /// How long an answer may take until the request is sent again, 10 ms to 1 min; not longer

@@ -254,10 +254,11 @@ impl Paths {
         self.counts
     }
 
+    /// One to two intervals.
     fn first_pause(&mut self) -> Duration {
         let interval = u64::try_from(self.config.interval.0.as_millis()).unwrap_or(u64::MAX);
-        let pause = u64::from(self.draw()).saturating_mul(interval) >> 16;
-        Duration::from_millis(pause)
+        let share = u64::from(self.draw()).saturating_mul(interval) >> 16;
+        Duration::from_millis(interval.saturating_add(share))
     }
 
     /// A number that whoever knows those before cannot foresee.

@@ -215,7 +215,7 @@ mod tests {
         assert!("UDP".parse::<N3Backend>().is_err());
     }
 
-    fn config(changes: serde_json::Value) -> DataplaneConfig {
+    fn config(changes: &serde_json::Value) -> DataplaneConfig {
         let mut value = serde_json::json!({
             "n3": "127.0.0.1:2152", "n6_local": "127.0.0.1:0", "n6_peer": "127.0.0.3:5000",
             "control_socket": "control", "arena": "arena", "journal": "journal",
@@ -230,10 +230,10 @@ mod tests {
     fn auto_falls_back_to_a_socket_and_says_why_of_every_faster_one() {
         let xdp = serde_json::json!({"interface": "nosuch0"});
 
-        let nothing = choose(&config(serde_json::json!({}))).unwrap();
-        let absent = choose(&config(serde_json::json!({"xdp": xdp}))).unwrap();
+        let nothing = choose(&config(&serde_json::json!({}))).unwrap();
+        let absent = choose(&config(&serde_json::json!({"xdp": xdp}))).unwrap();
         let elsewhere = serde_json::json!({"xdp": xdp, "n3": "127.0.0.1:0"});
-        let elsewhere = choose(&config(elsewhere)).unwrap();
+        let elsewhere = choose(&config(&elsewhere)).unwrap();
 
         assert_eq!(nothing.backend, BackEnd::Udp);
         assert_eq!(
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_back_end_is_described_before_it_is_named() {
         for (name, table) in [("xdp", "xdp"), ("dpdk", "dpdk"), ("packet", "packet")] {
-            let mut config = config(serde_json::json!({"backend": name}));
+            let mut config = config(&serde_json::json!({"backend": name}));
             if config.backend == N3Backend::Packet {
                 (config.n6_local, config.n6_peer) = (None, None);
             }
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn a_tap_with_a_way_to_origins_is_refused() {
         let packet = serde_json::json!({"interface": "eth2"});
-        let tap = config(serde_json::json!({"backend": "packet", "packet": packet}));
+        let tap = config(&serde_json::json!({"backend": "packet", "packet": packet}));
 
         assert_eq!(tap.validate().err(), Some(ConfigError::TapForwards));
     }

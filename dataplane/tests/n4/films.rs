@@ -21,7 +21,7 @@ use qlink_wire::gpdu_header;
 
 use crate::film::{SEGMENT, content_of, download_to, film};
 use crate::network::{Network, UE, WITHIN};
-use crate::spawn;
+use crate::sessions::spawn;
 
 /// Usage of the content.
 const PROVEN: UrrId = SessionPlan::URRS[1];

@@ -295,7 +295,7 @@ fn child_runs_a_data_plane() {
 }
 
 /// The data plane as a process, once it answers.
-fn spawn(network: &Network) -> Child {
+pub(crate) fn spawn(network: &Network) -> Child {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["sessions::child_runs_a_data_plane", "--exact"])
         .env(
