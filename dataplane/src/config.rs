@@ -93,9 +93,9 @@ pub struct DataplaneConfig {
     pub metrics: Option<SocketAddr>,
     /// What carries N3: `auto`, the fastest one that works here and now, of those that this
     /// configuration describes; `udp`, a socket; `uring`, a socket by io_uring; `xdp`, the interface
-    /// of the table `xdp`; `dpdk`, a device of the table `dpdk`; `packet`, a passive tap on the interface of the table `packet`, which
-    /// forwards nothing. `qlink doctor` says what works, and a line in the log what was taken and
-    /// why.
+    /// of the table `xdp`; `dpdk`, a device of the table `dpdk`; `packet`, a passive tap on the
+    /// interface of the table `packet`, which forwards nothing. `qlink doctor` says what works, and
+    /// a line in the log what was taken and why.
     #[serde(default)]
     pub backend: N3Backend,
     /// AF_XDP; a table of its own.
