@@ -98,7 +98,7 @@ impl TunnelLink {
 /// The open link.
 #[derive(Debug)]
 pub(crate) enum Link {
-    Plain(UdpPort),
+    Plain(Box<UdpPort>),
     Tunnel {
         port: Box<TunnelPort<UdpPort>>,
         next_tick_ns: u64,
@@ -108,7 +108,7 @@ pub(crate) enum Link {
 impl Link {
     pub(crate) fn open(setup: LinkSetup) -> Result<Self, WorkerError> {
         match setup {
-            LinkSetup::Plain(n3) => Ok(Self::Plain(UdpPort::bind(n3, LinkType::RawIp)?)),
+            LinkSetup::Plain(n3) => Ok(Self::Plain(Box::new(UdpPort::bind(n3, LinkType::RawIp)?))),
             LinkSetup::Tunnel(setup) => {
                 let limits = Limits {
                     peers: 1,
@@ -126,7 +126,7 @@ impl Link {
     }
 
     /// Our N3 address: that of the socket, or the one in the tunnel.
-    pub(crate) const fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
         match self {
             Self::Plain(port) => port.local_addr(),
             Self::Tunnel { port, .. } => port.own(),
