@@ -302,7 +302,7 @@ dataplane_tables() {
     *) stop "QLINK_LAB_N6 must be tun or xdp" ;;
     esac
     if [ -n "$NAT" ]; then
-        printf '[nat]\npool = ["%s"]\nlog = "none"\n[mtu]\nn6 = 1400\n' "$NAT"
+        printf '[nat]\npool = ["%s"]\nlog = "none"\n[mtu]\nn6 = %s\n' "$NAT" "$MTU"
     fi
 }
 

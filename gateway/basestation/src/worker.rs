@@ -248,7 +248,7 @@ impl<R: PacketPort> Worker<R> {
 
     /// Our N3 address: the one bound to, or the one in the tunnel.
     #[must_use]
-    pub const fn n3_addr(&self) -> SocketAddr {
+    pub fn n3_addr(&self) -> SocketAddr {
         self.n3.local_addr()
     }
 

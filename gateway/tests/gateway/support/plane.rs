@@ -14,7 +14,9 @@ use std::thread;
 use std::time::Duration;
 
 use qlink_io::seqpacket::{SeqConn, SeqListener};
-use qlink_meter::{ArenaLayout, ArenaSetup, CounterArena, SessionIdentity, SessionSlot, Usage};
+use qlink_meter::{
+    ArenaLayout, ArenaSetup, BurstDelta, CounterArena, Proven, SessionIdentity, SessionSlot, Usage,
+};
 use qlink_pfcp::{
     Answer, Association, AssociationLimits, Cause, DataPlaneInfo, MAX_MESSAGE_BYTES, Novelty,
     Refusal, Request, SessionRules, TunnelAddress, decode_request, encode_answer,
@@ -107,8 +109,33 @@ impl SimPlane {
     pub(crate) fn set(&self, session: SessionId, usage: Usage) {
         let mut state = self.state.lock().unwrap();
         let slot = *state.slots.get(&session).expect("an established session");
+        let before = state.arena.usage(slot);
+        let traffic = BurstDelta {
+            uplink_bytes: usage.uplink_bytes - before.uplink_bytes,
+            uplink_packets: usage.uplink_packets - before.uplink_packets,
+            downlink_bytes: usage.downlink_bytes - before.downlink_bytes,
+            downlink_packets: usage.downlink_packets - before.downlink_packets,
+            ..BurstDelta::default()
+        };
+        let burst = [(slot, traffic)];
+        state.arena.note_burst(&burst);
+        state.arena.commit_burst(&burst);
         let mut update = state.arena.update();
-        update.usage(slot, usage);
+        update.proven(
+            slot,
+            Proven {
+                wire_payload: usage.wire_payload,
+                verified_unique: usage.verified_unique,
+                retransmit: usage.retransmit,
+                verified_repeat: usage.verified_repeat,
+                overhead_allowed: usage.overhead_allowed,
+                undelivered: usage.undelivered,
+                user_charged: usage.user_charged,
+                pending: usage.pending,
+                personal: usage.personal,
+                violations: usage.violations,
+            },
+        );
         update.commit();
     }
 
