@@ -36,7 +36,7 @@ fn control(folder: &std::path::Path) -> Control {
     let neighbours = Neighbours {
         own: Vec::new(),
         n6_peer: "127.0.0.3:5000".parse().unwrap(),
-        n3: None,
+        n3: Vec::new(),
         access: Vec::new(),
     };
     let mut plane = Plane::new(LIMITS, counters, neighbours);

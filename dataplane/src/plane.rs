@@ -69,8 +69,9 @@ pub struct Neighbours {
     pub own: Vec<IpAddr>,
     /// Where uplink packets go, and from where downlink packets come.
     pub n6_peer: SocketAddr,
-    /// Our GTP-U address in error indications; `None`: none are sent.
-    pub n3: Option<IpAddr>,
+    /// Our GTP-U addresses in error indications, at most one of each family; who sends over another
+    /// family is told nothing.
+    pub n3: Vec<IpAddr>,
     /// BaseStations that may send before a rule names their tunnel.
     pub access: Vec<IpAddr>,
 }

@@ -443,7 +443,8 @@ fn assemble(
     let ends = start.planes.into_iter().zip(start.ends).zip(ways);
     for (shard, ((mut plane, end), (others, inboxes))) in (0_u8..).zip(ends) {
         plane.neighbours.own.clone_from(&own);
-        plane.neighbours.n3 = Some(info.n3.ip());
+        let second = config.n3_v6.map(|n3| IpAddr::V6(*n3.ip()));
+        plane.neighbours.n3 = [info.n3.ip()].into_iter().chain(second).collect();
         plane.others = others;
         let way = ways_of_blocks.get(usize::from(shard));
         if let Some(setup) = ForwardingSetup::of(config, info.n3.ip(), shard, way) {

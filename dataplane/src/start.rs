@@ -64,7 +64,7 @@ impl Start {
             own: Vec::new(),
             // An interface has no peer: the packets' own addresses decide.
             n6_peer: config.next_hop().unwrap_or(Outgoing::EMPTY.to),
-            n3: None,
+            n3: Vec::new(),
             access: config
                 .pfcp
                 .as_ref()

@@ -12,7 +12,9 @@ use qlink_wire::build::{GtpuExtension, GtpuMessage, udp_packet};
 use qlink_wire::{LinkType, message_type, parse_error_indication, parse_gtpu};
 
 const GATEWAY: &str = "127.0.0.1:2152";
+const GATEWAY_V6: &str = "[2001:db8::1]:2152";
 const STRANGER: &str = "127.0.0.9:40000";
+const STRANGER_V6: &str = "[2001:db8::9]:40000";
 
 const LIMITS: PlaneLimits = PlaneLimits {
     sessions: 1,
@@ -31,7 +33,7 @@ fn plane() -> (Plane, u64) {
     let neighbours = Neighbours {
         own: Vec::new(),
         n6_peer: address("127.0.0.3:5000"),
-        n3: Some(address(GATEWAY).ip()),
+        n3: vec![address(GATEWAY).ip(), address(GATEWAY_V6).ip()],
         access: Vec::new(),
     };
     let arena = CounterArena::in_memory(LIMITS.layout());
@@ -40,9 +42,18 @@ fn plane() -> (Plane, u64) {
 }
 
 fn pass(plane: &mut Plane, messages: &[Vec<u8>], now_ns: u64) -> MemSink {
+    pass_between(plane, (STRANGER, GATEWAY), messages, now_ns)
+}
+
+fn pass_between(
+    plane: &mut Plane,
+    (from, to): (&str, &str),
+    messages: &[Vec<u8>],
+    now_ns: u64,
+) -> MemSink {
     let frames = messages
         .iter()
-        .map(|message| udp_packet(address(STRANGER), address(GATEWAY), message).unwrap())
+        .map(|message| udp_packet(address(from), address(to), message).unwrap())
         .collect();
     let mut source = MemSource::new(frames, LinkType::RawIp, 1);
     let mut ports = Ports {
@@ -75,6 +86,19 @@ fn who_sends_into_an_unknown_tunnel_is_told_once_per_burst() {
     assert_eq!(sent.kept()[0].to, address("127.0.0.9:2152"));
     assert_eq!(plane.arena().counter(WorkerCounter::SignalsSent), 1);
     assert_eq!(plane.arena().drops(DropReason::TeidUnknown), 2);
+}
+
+#[test]
+fn who_sends_over_ipv6_is_told_of_our_address_of_that_family() {
+    let (mut plane, later) = plane();
+    let way = (STRANGER_V6, GATEWAY_V6);
+
+    let sent = pass_between(&mut plane, way, &[gpdu(0x1234)], later);
+
+    let answer = parse_gtpu(&sent.kept()[0].bytes).unwrap();
+    let about = parse_error_indication(answer.payload).unwrap();
+    assert_eq!((about.teid, about.peer), (0x1234, address(GATEWAY_V6).ip()));
+    assert_eq!(sent.kept()[0].to, address("[2001:db8::9]:2152"));
 }
 
 #[test]

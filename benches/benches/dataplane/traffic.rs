@@ -43,7 +43,7 @@ pub(crate) fn neighbours() -> Neighbours {
     Neighbours {
         own: vec![GATEWAY.ip()],
         n6_peer: N6_PEER,
-        n3: None,
+        n3: Vec::new(),
         access: Vec::new(),
     }
 }

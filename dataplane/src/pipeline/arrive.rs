@@ -143,11 +143,13 @@ impl Plane {
     /// Counts a packet that does not pass; who sends into a tunnel that is not there is told so.
     pub(super) fn refuse(&mut self, reason: DropReason, packet: &Parsed<'_>, now_ns: u64) {
         self.arena.count_drop(reason, 1);
-        if let (DropReason::TeidUnknown, Parsed::Uplink { teid, source, .. }) = (reason, packet)
-            && let Some(own) = self.neighbours.n3
-        {
+        if let (DropReason::TeidUnknown, Parsed::Uplink { teid, source, .. }) = (reason, packet) {
+            let mut own = self.neighbours.n3.iter();
+            let Some(own) = own.find(|own| own.is_ipv4() == source.is_ipv4()) else {
+                return;
+            };
             // Whether it is sent is counted where it is sent.
-            let _ = self.signals.unknown_tunnel(*teid, (own, *source), now_ns);
+            let _ = self.signals.unknown_tunnel(*teid, (*own, *source), now_ns);
         }
     }
 

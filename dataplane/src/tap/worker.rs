@@ -130,7 +130,7 @@ impl TapWorker {
         // What cannot be proven has passed all the same.
         seat.plane.policy = Policy::Replay;
         // Nobody is told of tunnels that are not ours.
-        seat.plane.neighbours.n3 = None;
+        seat.plane.neighbours.n3.clear();
         Self {
             seat,
             tap,

@@ -87,7 +87,7 @@ pub(crate) fn neighbours() -> Neighbours {
     Neighbours {
         own: vec![IpAddr::from([127, 0, 0, 1])],
         n6_peer: address(N6_PEER),
-        n3: None,
+        n3: Vec::new(),
         access: Vec::new(),
     }
 }
