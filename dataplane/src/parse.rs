@@ -264,8 +264,11 @@ pub const fn ports_by_side(direction: Direction, src_port: u16, dst_port: u16) -
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use qlink_wire::TcpFlags;
-    use qlink_wire::build::{IpEnvelope, Ipv6Extension, TcpFields, icmp_packet, tcp_packet};
+    use qlink_wire::build::{
+        IpEnvelope, Ipv6Extension, TcpFields, icmp_packet, tcp_packet, udp_packet,
+    };
 
     use super::*;
 
@@ -280,6 +283,78 @@ mod tests {
             .with_extensions(&[extension])
             .wrap(number, payload)
             .unwrap()
+    }
+
+    /// What the general parser says of the fields that a usual packet has.
+    fn general(bytes: &[u8]) -> Option<(IpAddr, IpAddr, UsualPorts, u32, u32, usize)> {
+        let inner = parse_inner(bytes).ok()?;
+        let ports = match inner.transport {
+            Transport::Tcp(_) => UsualPorts::Tcp,
+            Transport::Udp { dst_port, .. } => UsualPorts::Udp { dst_port },
+            Transport::Other => return None,
+        };
+        let length = usize::try_from(inner.ip.total_len).ok()?;
+        Some((
+            inner.ip.src,
+            inner.ip.dst,
+            ports,
+            inner.ip.total_len,
+            inner.payload_len,
+            bytes.get(..length)?.len(),
+        ))
+    }
+
+    fn usual(bytes: &[u8]) -> Option<(IpAddr, IpAddr, UsualPorts, u32, u32, usize)> {
+        let usual = UsualInner::of(bytes)?;
+        Some((
+            usual.src.into(),
+            usual.dst.into(),
+            usual.ports,
+            usual.total_len,
+            usual.payload_len,
+            usual.bytes.len(),
+        ))
+    }
+
+    fn sound(payload: usize, transport: u8) -> Vec<u8> {
+        let (from, to) = (
+            "10.45.0.2:40000".parse().unwrap(),
+            "192.0.2.1:80".parse().unwrap(),
+        );
+        if transport == protocol::TCP {
+            let fields = TcpFields::new(1, 2, TcpFlags::ACK);
+            tcp_packet(from, to, &fields, &vec![7; payload]).unwrap()
+        } else {
+            udp_packet(from, to, &vec![7; payload]).unwrap()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// The fields read at fixed places are those that the general parser reads, whatever the
+        /// headers say, and sound packets are read that way.
+        #[test]
+        fn a_usual_packet_says_what_the_general_parser_says(
+            payload in 0_usize..60,
+            transport in prop::sample::select(vec![protocol::TCP, protocol::UDP]),
+            changes in prop::collection::vec((0_usize..44, any::<u8>()), 0..4),
+            surplus in 0_usize..4,
+            cut in 0_usize..30,
+        ) {
+            let mut packet = sound(payload, transport);
+            prop_assert!(usual(&packet).is_some());
+            packet.extend(vec![0xee; surplus]);
+            for (at, value) in changes {
+                if let Some(byte) = packet.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            packet.truncate(packet.len().saturating_sub(cut / 4));
+            if let Some(usual) = usual(&packet) {
+                prop_assert_eq!(Some(usual), general(&packet));
+            }
+        }
     }
 
     #[test]
