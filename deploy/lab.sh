@@ -216,10 +216,13 @@ set_loss() {
 table inet qlink_loss
 delete table inet qlink_loss
 table inet qlink_loss {
+    chain lose {
+        numgen random mod 100 < $percent counter drop
+    }
     chain input {
         type filter hook input priority filter;
-        udp dport { 2152, $TUNNEL_PORT } numgen random mod 100 < $percent counter drop
-        udp sport $TUNNEL_PORT numgen random mod 100 < $percent counter drop
+        udp dport { 2152, $TUNNEL_PORT } goto lose
+        udp sport $TUNNEL_PORT goto lose
     }
 }
 RULES
