@@ -249,11 +249,11 @@ impl Blocks {
         self.used = self.used.saturating_add(1);
     }
 
-    /// Whether a block is free and not one of unused ports.
-    pub(crate) fn is_free(&self, number: u32) -> bool {
+    /// Whether a block was never anybody's, and is not one of unused ports.
+    pub(crate) fn is_new(&self, number: u32) -> bool {
         let held = self.get(number);
         number % self.per_address >= self.unused()
-            && held.is_some_and(|block| block.holder == Holder::Free)
+            && held.is_some_and(|block| block.holder == Holder::Free && block.since_ns == 0)
     }
 
     /// Lets a free block rest as if it had been released then.

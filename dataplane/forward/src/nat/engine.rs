@@ -196,14 +196,14 @@ impl Nat {
     }
 
     /// Takes over what a translator before this one left of a block, so that nobody has its ports
-    /// before their rest is over. Call it before the first packet; false when the block is none of
-    /// this share, or not free.
+    /// before their rest is over. Call it before the first packet, once for each block; false when
+    /// the block is none of this share, or was somebody's already.
     ///
     /// A block that was held is released in the log at once, or by [`Self::sweep`] when `log` has
     /// no room; its rest starts then.
     pub fn inherit(&mut self, block: &Inherited, now_ns: u64, log: &mut impl BlockLog) -> bool {
         let number = self.blocks.block_at(block.address, block.first_port);
-        let Some(number) = number.filter(|number| self.blocks.is_free(*number)) else {
+        let Some(number) = number.filter(|number| self.blocks.is_new(*number)) else {
             return false;
         };
         match block.past {

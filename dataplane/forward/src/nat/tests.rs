@@ -468,7 +468,7 @@ fn blocks_of_a_translator_that_died_rest_and_are_released_in_the_log() {
     };
 
     assert!(nat.inherit(&held, 5, &mut log));
-    assert!(!nat.inherit(&held, 5, &mut log), "it is not free any more");
+    assert!(!nat.inherit(&held, 5, &mut log), "once is enough");
     assert!(!nat.inherit(&foreign, 5, &mut log), "another share's");
 
     let event = log.pop().unwrap();
