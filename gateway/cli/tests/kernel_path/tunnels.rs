@@ -1,6 +1,6 @@
 //! BaseStations behind translators.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lab::{Classes, FILM, FILM_UNITS, Lab, Settings};
 
@@ -43,8 +43,13 @@ fn a_tunnel_behind_a_translator_that_rebinds_and_loses_bills_exactly() {
     });
 
     assert!(classes.of("retransmit") > 0, "nothing was lost");
-    let log = std::fs::read_to_string(lab.dir.join("logs/dataplane.log")).unwrap();
-    assert!(log.contains("\"roamed\":1"), "{log}");
+    // The log follows once a second; without traffic the keepalive, each 25 s, is what roams.
+    let told = || std::fs::read_to_string(lab.dir.join("logs/dataplane.log")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while !told().contains("\"roamed\":1") {
+        assert!(Instant::now() < deadline, "{}", told());
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]
