@@ -324,6 +324,12 @@ impl DataplaneConfig {
 
     /// Whether the tables of back ends are usable, and the one that is named is there.
     fn validate_backend(&self) -> Result<(), ConfigError> {
+        let of_forwarding = [
+            ("tunnel", self.tunnel.is_some()),
+            ("mtu", self.mtu.is_some()),
+            ("nat", self.nat.is_some()),
+        ];
+        let forwards = of_forwarding.into_iter().find(|(_, is_there)| *is_there);
         if let Some(xdp) = &self.xdp {
             xdp.validate()?;
         }
@@ -358,6 +364,11 @@ impl DataplaneConfig {
                 key: "pfcp",
                 value: "there".to_owned(),
                 allowed: "none with a tap: no control plane can rule what it only watches",
+            }),
+            N3Backend::Packet if let Some((key, _)) = forwards => Err(ConfigError::Key {
+                key,
+                value: "there".to_owned(),
+                allowed: "none with a tap: what it watches is forwarded by others",
             }),
             N3Backend::Xdp if self.xdp.is_none() => Err(ConfigError::Table { table: "xdp" }),
             N3Backend::Xdp if self.n3.port() != GTPU_PORT => Err(ConfigError::Key {

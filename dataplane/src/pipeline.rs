@@ -179,9 +179,7 @@ impl Planned<'_> {
         way: Side::N6,
         accepted: true,
     };
-}
 
-impl Planned<'_> {
     /// Into the session's tunnel.
     #[inline(always)]
     fn tunnel(&mut self, hot: &HotSession) -> Result<(), DropReason> {

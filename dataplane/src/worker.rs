@@ -70,9 +70,7 @@ impl Seat {
         self.sleeper.awake();
         Ok(())
     }
-}
 
-impl Seat {
     /// Counts what a port has lost since `before`, and remembers it there.
     pub(crate) fn count_losses(&mut self, now: Losses, before: &mut Losses) {
         let lost = now.since(before);

@@ -14,10 +14,12 @@ use qlink_pfcp::node::Node;
 use qlink_types::ids::SessionId;
 use qlink_wire::GTPU_PORT;
 
-/// Sessions looked at in one turn (chosen: some 0.2 ms).
+/// Sessions looked at in one turn (chosen: few, because requests wait meanwhile; not measured).
 const STEP: usize = 512;
 
-/// How long after one walk the next begins (chosen: a new peer is known within a second).
+/// How long after one walk the next begins (chosen). A walk over n sessions takes n / [`STEP`]
+/// turns, and an idle control thread takes ten turns in a second: a new peer among 60,000 sessions
+/// is known after some 12 s.
 const REST: Duration = Duration::from_secs(1);
 
 /// Whose sessions name a peer.

@@ -267,4 +267,25 @@ mod tests {
 
         assert_eq!(tap.validate().err(), Some(ConfigError::TapForwards));
     }
+
+    #[test]
+    fn a_tap_takes_no_table_of_what_forwards() {
+        let tap = |table: &str, value: serde_json::Value| {
+            let mut changes =
+                serde_json::json!({"backend": "packet", "packet": {"interface": "lo"}});
+            changes[table] = value;
+            let mut config = config(&changes);
+            (config.n6_local, config.n6_peer) = (None, None);
+            config.validate().err()
+        };
+
+        let nothing = tap("own", serde_json::json!([]));
+        let mtu = tap("mtu", serde_json::json!({"n6": 1400}));
+
+        assert_eq!(nothing, None);
+        assert!(
+            matches!(mtu, Some(ConfigError::Key { key: "mtu", .. })),
+            "{mtu:?}"
+        );
+    }
 }
