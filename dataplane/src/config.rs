@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
+use qlink_io::probe::BackEnd;
 use qlink_io::tun::TunConfig;
 use qlink_io::udp::Offload;
 use qlink_wire::GTPU_PORT;
@@ -155,6 +156,20 @@ pub enum N6 {
     Dpdk(DpdkN6),
     /// Nowhere: a tap forwards nothing.
     Nowhere,
+}
+
+impl N6 {
+    /// What carries it.
+    #[must_use]
+    pub const fn back_end(&self) -> Option<BackEnd> {
+        match self {
+            Self::Udp { .. } => Some(BackEnd::Udp),
+            Self::Tun(_) => Some(BackEnd::Tun),
+            Self::Xdp(..) => Some(BackEnd::Xdp),
+            Self::Dpdk(_) => Some(BackEnd::Dpdk),
+            Self::Nowhere => None,
+        }
+    }
 }
 
 /// Most addresses of [`DataplaneConfig::own`]: every uplink packet is compared with each (chosen).

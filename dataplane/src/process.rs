@@ -164,9 +164,12 @@ pub fn run(
 ) -> Result<(), DataplaneError> {
     let choice = choose(config)?;
     tracing::info!(backend = choice.backend.name(), %choice, "N3");
+    let start = Start::new(config)?;
+    let n6 = config.n6()?.back_end();
+    start.metrics.control.carried_by(choice.backend, n6);
     let process = Process {
         config,
-        start: Start::new(config)?,
+        start,
         ready,
         shutdown,
     };
@@ -237,7 +240,11 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
             "a tap: nothing is forwarded"
         );
         let config = self.config;
-        let (line, learner) = learner(config.control_socket.clone());
+        let (line, learner) = learner(
+            config.control_socket.clone(),
+            config.arena.clone(),
+            settings.idle.0,
+        );
         let line = settings.learn.then_some(line);
         let site = Site {
             n3: config.n3,

@@ -99,6 +99,8 @@ fn every_packet_drop_table_request_and_export_is_told_by_worker() {
     assert_eq!(value(&text, &unknown), Some(1));
     let journal = "qlink_dataplane_journal_errors_total{journal=\"control\"}";
     assert_eq!(value(&text, journal), Some(0));
+    let carried = "qlink_dataplane_back_end{back_end=\"udp\",interface=\"n3\"}";
+    assert_eq!(value(&text, carried), Some(1));
     let drops = |worker: u32| {
         format!(
             "qlink_dataplane_dropped_packets_total{{reason=\"teid_unknown\",worker=\"{worker}\"}}"

@@ -1,6 +1,7 @@
 //! What the control thread and the exporters count.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use qlink_io::probe::BackEnd;
 use qlink_pfcp::node::{Node, Note};
 use qlink_pfcp::wire::Datagram;
 use qlink_pfcp::{Answer, Cause};
@@ -30,6 +31,7 @@ impl JournalName {
 /// Counters of the control side; clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlMetrics {
+    back_ends: IntGaugeVec,
     requests: IntCounterVec,
     journal_errors: IntCounterVec,
     pub(crate) ipfix_sent: IntCounter,
@@ -42,6 +44,11 @@ impl ControlMetrics {
     /// Registers every family; those of closed lists begin at zero.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let family = Family(registry);
+        let back_ends = family.gauges(
+            "back_end",
+            "1: the back end that carries the interface.",
+            &["interface", "back_end"],
+        )?;
         let requests = family.counters(
             "requests",
             "Requests over the control socket, by what came of them.",
@@ -65,6 +72,7 @@ impl ControlMetrics {
             journal_errors.with_label_values(&[journal.name()]);
         }
         Ok(Self {
+            back_ends,
             requests,
             journal_errors,
             ipfix_sent: ipfix.with_label_values(&["sent"]),
@@ -72,6 +80,16 @@ impl ControlMetrics {
             pfcp: PfcpMetrics::register(&family)?,
             paths: PathMetrics::register(&family)?,
         })
+    }
+
+    /// What carries N3 and, where there is one, N6.
+    pub(crate) fn carried_by(&self, n3: BackEnd, n6: Option<BackEnd>) {
+        for (interface, back_end) in [("n3", Some(n3)), ("n6", n6)] {
+            if let Some(back_end) = back_end {
+                let labels = [interface, back_end.name()];
+                self.back_ends.with_label_values(&labels).set(1);
+            }
+        }
     }
 
     /// A request of a gateway was answered.

@@ -11,7 +11,8 @@
 //! Sessions, flows, proofs and counters are those of a data plane that forwards, and stand in the
 //! arena as always. Sessions are told over the control socket, or learned from uplink packets like
 //! those of [`crate::replay`]: TEID, subscriber and BaseStation. The first packets of a session wait
-//! until it stands, so that none of its bytes is missed.
+//! until it stands, so that none of its bytes is missed. A mirror shows no signalling, so a learned
+//! session ends when nothing of it was seen for `packet.idle`.
 //!
 //! # What can be proven from a mirror
 //!
@@ -27,6 +28,7 @@
 mod copies;
 mod learner;
 mod settings;
+mod silence;
 mod worker;
 
 pub(crate) use learner::{Learner, learner};

@@ -1,5 +1,7 @@
 //! The table `packet` of a configuration.
 
+use std::time::Duration;
+
 use qlink_io::packet::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, BLOCKS_MAX, OutgoingFrames, Promiscuous, TapConfig,
 };
@@ -7,6 +9,10 @@ use qlink_io::tun::TunName;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
+use crate::export::Span;
+
+/// Longest `idle`: a week.
+const IDLE_MAX_S: u32 = 7 * 24 * 3600;
 
 /// A passive tap: `backend = "packet"`, one worker, and no way to origins. `n3` is the endpoint of
 /// the gateway that is watched: packets to it are uplink, packets from it downlink. It needs
@@ -27,6 +33,10 @@ pub struct PacketSettings {
     /// `max_sessions`; packets of further ones are dropped under `teid_unknown`.
     #[serde(default = "default_learn")]
     pub learn: bool,
+    /// How long a learned session lives without a packet, 1 s to 7 days; told ones end only when
+    /// that is told. `"60min"`.
+    #[serde(default = "default_idle")]
+    pub idle: Span,
     /// Blocks in the ring that the kernel fills, 2 to 8192.
     #[serde(default = "default_blocks")]
     pub blocks: u32,
@@ -50,6 +60,10 @@ const fn default_learn() -> bool {
     true
 }
 
+const fn default_idle() -> Span {
+    Span(Duration::from_hours(1))
+}
+
 const fn default_blocks() -> u32 {
     32
 }
@@ -67,6 +81,15 @@ impl PacketSettings {
                 value: self.blocks,
                 min: 2,
                 max: BLOCKS_MAX,
+            });
+        }
+        let idle = u32::try_from(self.idle.0.as_secs()).unwrap_or(u32::MAX);
+        if !(1..=IDLE_MAX_S).contains(&idle) {
+            return Err(ConfigError::Range {
+                key: "packet.idle in s",
+                value: idle,
+                min: 1,
+                max: IDLE_MAX_S,
             });
         }
         let sizes = BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX;

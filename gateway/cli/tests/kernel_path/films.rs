@@ -203,6 +203,21 @@ fn a_tap_learns_the_session_and_meters_what_the_gateway_meters() {
 }
 
 #[test]
+fn a_session_that_a_tap_learned_ends_when_it_is_silent_and_is_learned_again() {
+    let Some(lab) = Lab::up() else { return };
+    let watcher = Watcher::start_with(&lab, "idle = '1s'\n");
+    let ue = lab.open("one");
+    let film = ["-o", "/dev/null", "http://198.18.0.1/film"];
+    lab.curl(&ue, &film);
+    watcher.usage(&ue, |usage| usage.downlink.network_bytes.get() > FILM);
+
+    watcher.ended(&ue);
+
+    lab.curl(&ue, &film);
+    watcher.usage(&ue, |usage| usage.downlink.network_bytes.get() > FILM);
+}
+
+#[test]
 fn a_tap_that_is_told_the_content_verifies_every_byte_of_it() {
     let Some(lab) = Lab::up() else { return };
     let watcher = Watcher::start(&lab);

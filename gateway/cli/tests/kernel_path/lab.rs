@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use qlink_io::seqpacket::SeqConn;
-use qlink_meter::ArenaReader;
+use qlink_meter::{ArenaReader, SessionSnapshot};
 use qlink_pfcp::{Answer, Request, SessionUsage, decode_answer, encode_request};
 use serde_json::Value;
 
@@ -240,12 +240,17 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// Starts beside the gateway, on the interface of its N3.
     pub(crate) fn start(lab: &Lab) -> Self {
+        Self::start_with(lab, "")
+    }
+
+    /// The same with further keys of the table `packet`.
+    pub(crate) fn start_with(lab: &Lab, keys: &str) -> Self {
         let folder = lab.dir.join("tap");
         std::fs::create_dir(&folder).unwrap();
         let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let config = format!(
             "n3 = '10.47.0.1:2152'\nbackend = 'packet'\ncontrol_socket = '{}'\narena = '{}'\n\
-             journal = '{}'\n[packet]\ninterface = 'n3'\nframes = 'both'\n",
+             journal = '{}'\n[packet]\ninterface = 'n3'\nframes = 'both'\n{keys}",
             path("control"),
             path("arena"),
             path("journal")
@@ -278,12 +283,24 @@ impl Watcher {
             let sessions = reader.sessions();
             let own = sessions
                 .iter()
-                .find(|session| session.identity.ue.to_string() == ue);
+                .find(|session| session.is_live() && session.identity.ue.to_string() == ue);
             if own.is_some_and(|session| wanted(&session.usage)) {
                 return;
             }
             let late = started.elapsed() > Duration::from_secs(10);
             assert!(!late, "{own:?} {:?}", reader.drops());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the subscriber has no session any more.
+    pub(crate) fn ended(&self, ue: &str) {
+        let reader = ArenaReader::open(self.folder.join("arena")).unwrap();
+        let started = Instant::now();
+        let lives =
+            |session: &SessionSnapshot| session.is_live() && session.identity.ue.to_string() == ue;
+        while reader.sessions().iter().any(lives) {
+            assert!(started.elapsed() < Duration::from_secs(20));
             std::thread::sleep(Duration::from_millis(20));
         }
     }
