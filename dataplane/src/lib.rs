@@ -43,7 +43,7 @@ mod tunnel;
 mod worker;
 
 pub use config::{ConfigError, DataplaneConfig, N6, UdpOffload};
-pub use forwarding::{MssPolicy, MtuConfig, NatFiltering, NatLog, NatTable};
+pub use forwarding::{MssPolicy, MtuConfig, NatFiltering, NatIpv4, NatLog, NatTable};
 pub use journal::JournalError;
 pub use metrics::metrics_text;
 pub use n4::{Ipv4Pool, Ipv6Pool, PfcpConfig, PfcpConfigError, ServedNetwork, ServedPort};

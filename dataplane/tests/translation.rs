@@ -311,6 +311,22 @@ fn an_ipv6_subscriber_reaches_an_ipv4_origin_and_no_infrastructure() {
 }
 
 #[test]
+fn with_nat64_alone_ipv4_packets_keep_their_addresses_both_ways() {
+    let keys = serde_json::json!({ "nat64_prefix": "64:ff9b::", "ipv4": "leave" });
+    let (ue, origin) = (address(UE), address(ORIGIN));
+    let mut plane = plane(&setup(&keys));
+
+    let out = up(&mut plane, datagram(ue, origin, 100), 0);
+    let back = down(&mut plane, &[datagram(origin, ue, 200)], 0);
+
+    assert_eq!(ends(&out[0]), (ue, origin));
+    assert_eq!(ends(&back[0]), (origin, ue));
+    let mut plane = plane_v6(&setup(&keys));
+    let out = up(&mut plane, datagram(address(UE6), address(ORIGIN64), 1), 0);
+    assert_eq!(ends(&out[0]).0.ip(), IpAddr::from(PUBLIC));
+}
+
+#[test]
 fn nat64_leads_nobody_into_our_own_network() {
     let nat64 = serde_json::json!({ "nat64_prefix": "2001:db8:64::" });
     let mut plane = plane_v6(&setup(&nat64));

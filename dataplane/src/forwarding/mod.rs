@@ -30,7 +30,7 @@ mod translation;
 pub use blocks::LedgerError;
 pub(crate) use inbound::process_from_network;
 pub use mtu::{MssPolicy, MtuConfig};
-pub use nat::{NatFiltering, NatLog, NatTable, PoolEntry, WorkerShare};
+pub use nat::{NatFiltering, NatIpv4, NatLog, NatTable, PoolEntry, WorkerShare};
 pub(crate) use reason::of_fragment;
 pub(crate) use setup::{BlockWay, block_ways};
 pub(crate) use state::Forwarding;

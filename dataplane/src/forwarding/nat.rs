@@ -78,6 +78,17 @@ pub enum NatFiltering {
     AddressDependent,
 }
 
+/// What becomes of subscribers' IPv4 packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NatIpv4 {
+    /// They leave with an address of the pool.
+    #[default]
+    Translate,
+    /// They leave as they are: subscribers have public addresses, and the pool is for NAT64 alone.
+    Leave,
+}
+
 /// Where port blocks are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -135,6 +146,10 @@ pub struct NatTable {
     /// well-known one, `"64:ff9b::"`, reaches public addresses only (RFC 6052 §3.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat64_prefix: Option<Ipv6Addr>,
+    /// What becomes of subscribers' IPv4 packets: `translate` (the default), or `leave`, which needs
+    /// `nat64_prefix`.
+    #[serde(default)]
+    pub ipv4: NatIpv4,
     /// Where blocks are logged when they are given and taken back: `ipfix` (the default), which
     /// needs that table, or `none`.
     #[serde(default)]
@@ -219,6 +234,13 @@ impl NatTable {
                     max,
                 });
             }
+        }
+        if self.ipv4 == NatIpv4::Leave && self.nat64_prefix.is_none() {
+            return Err(ConfigError::Key {
+                key: "nat.ipv4",
+                value: "leave".to_owned(),
+                allowed: "translate, or leave with nat.nat64_prefix: else nothing is translated",
+            });
         }
         let addresses = self.addresses().count();
         if addresses > POOL_MAX {

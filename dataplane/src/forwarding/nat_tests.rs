@@ -41,6 +41,10 @@ fn every_wrong_value_is_named_with_what_is_allowed() {
             serde_json::json!({ "pool": one, "block_ports": 4096 }),
             "share 0 of 16",
         ),
+        (
+            serde_json::json!({ "pool": one, "ipv4": "leave" }),
+            "nat.nat64_prefix",
+        ),
         (serde_json::json!({ "pool": one, "hold": "61min" }), "hold"),
         (
             serde_json::json!({ "pool": one, "nat64_prefix": "64:ff9b::1" }),

@@ -15,7 +15,7 @@ use qlink_wire::strip_link;
 
 use super::blocks::{BlockLine, Ledger, LedgerError};
 use super::mtu::Paths;
-use super::nat::{IPV6_MTU_MIN, NatTable, WorkerShare};
+use super::nat::{IPV6_MTU_MIN, NatIpv4, NatTable, WorkerShare};
 use super::reason::of_translate;
 use super::state::Forwarding;
 use crate::config::ConfigError;
@@ -68,6 +68,7 @@ impl From<NatConfigError> for ForwardingError {
 pub(super) struct Translation {
     pub(super) translator: Translator,
     pub(super) blocks: BlockLine,
+    ipv4: NatIpv4,
     share: WorkerShare,
     /// Where translated packets of a burst are put together.
     pub(super) slab: Box<[u8]>,
@@ -111,6 +112,7 @@ impl Translation {
         Ok(Self {
             translator: Translator::new(nat, fragments, table.nat64(paths)?),
             blocks,
+            ipv4: table.ipv4,
             share,
             slab: vec![0; FRAME_MAX.saturating_mul(BURST_MAX)].into_boxed_slice(),
         })
@@ -132,6 +134,10 @@ impl Plane {
         let (Some(nat), rewrite) = (&mut forwarding.nat, &mut forwarding.rewrite) else {
             return Ok(());
         };
+        let came_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+        if !came_v6 && nat.ipv4 == NatIpv4::Leave {
+            return Ok(());
+        }
         let (subscriber, translator) = (slot.get(), &mut nat.translator);
         if !translator.nat().is_open(subscriber) {
             let identity = self.arena.identity(slot);
@@ -139,7 +145,6 @@ impl Plane {
             let identity = u128::from_be_bytes(*session.as_bytes());
             translator.nat_mut().open(subscriber, identity);
         }
-        let came_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
         match translator.uplink(subscriber, rewrite, packet, now_ns, &mut nat.blocks) {
             Ok(Uplinked::Untouched) => Ok(()),
             // Another family has other infrastructure.
