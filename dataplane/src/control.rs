@@ -198,6 +198,16 @@ pub(crate) fn allocate_in(
     None
 }
 
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// It is answered.
+    Ready(Answer),
+    /// The file of this binding has to be read first, beside this thread; then comes
+    /// [`Control::read`].
+    Read(ContentBinding),
+}
+
 /// State of the control plane.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -237,14 +247,25 @@ impl Control {
         }
     }
 
-    /// Answers one request; `now_ns` is monotonic.
-    pub(crate) fn answer(&mut self, request: Request, now_ns: u64) -> Answer {
+    /// Takes one request; `now_ns` is monotonic.
+    pub(crate) fn take(&mut self, request: Request, now_ns: u64) -> Reply {
+        let reads = |binding: &ContentBinding| {
+            let copy = self.copies.get(&binding.content);
+            matches!(copy, None | Some(Copy::Missing)) && self.association.check(&request).is_ok()
+        };
+        match &request {
+            Request::BindContent { binding } if reads(binding) => Reply::Read(binding.clone()),
+            _ => Reply::Ready(self.answer(request, now_ns)),
+        }
+    }
+
+    fn answer(&mut self, request: Request, now_ns: u64) -> Answer {
         let result = match request {
             Request::Hello => Ok(Answer::Hello {
                 info: self.info.clone(),
             }),
             Request::List { after } => self.list(after),
-            Request::BindContent { binding } => self.bind(binding),
+            Request::BindContent { binding } => self.bind(binding, None),
             Request::UnbindContent { content } => self.unbind(content),
             Request::Establish { rules } => self.establish(rules, now_ns),
             Request::Modify { session, changes } => {
@@ -270,14 +291,25 @@ impl Control {
         Ok(Answer::Sessions { sessions, more })
     }
 
-    fn bind(&mut self, binding: ContentBinding) -> Result<Answer, Refusal> {
+    /// Answers [`Reply::Read`].
+    pub(crate) fn read(&mut self, binding: ContentBinding, copy: Result<Copy, Refusal>) -> Answer {
+        let result = self.bind(binding, Some(copy));
+        let answer = result.unwrap_or_else(|refusal| Answer::Refused { refusal });
+        self.metrics.control.answered(&answer);
+        answer
+    }
+
+    /// `copy` absent: there is one already.
+    fn bind(
+        &mut self,
+        binding: ContentBinding,
+        copy: Option<Result<Copy, Refusal>>,
+    ) -> Result<Answer, Refusal> {
         let content = binding.content;
         let request = Request::BindContent { binding };
         let novelty = self.association.check(&request)?;
-        let missing = matches!(self.copies.get(&content), None | Some(Copy::Missing));
-        if let (true, Request::BindContent { binding }) = (missing, &request) {
-            let copy = open_copy(binding)?;
-            self.copies.insert(content, copy);
+        if let Some(copy) = copy {
+            self.copies.insert(content, copy?);
         }
         if novelty == Novelty::New {
             self.make_durable(&request)?;
@@ -541,4 +573,4 @@ pub(crate) fn copies_of(
 
 #[cfg(test)]
 #[path = "control_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -23,7 +23,7 @@ const LIMITS: PlaneLimits = PlaneLimits {
 };
 
 /// Control in `folder`, and a thread that ends with it.
-fn control(folder: &std::path::Path) -> Control {
+pub(crate) fn control(folder: &std::path::Path) -> Control {
     let (bell, _sleeper) = qlink_io::handover::bell().unwrap();
     let (worker, orders) = WorkerHandle::pair(bell);
     let setup = ArenaSetup {

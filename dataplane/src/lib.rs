@@ -40,6 +40,7 @@ mod tap;
 pub mod top;
 mod trace;
 mod tunnel;
+mod verifier;
 mod worker;
 
 pub use config::{ConfigError, DataplaneConfig, N6, UdpOffload};

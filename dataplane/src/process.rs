@@ -26,7 +26,7 @@ use qlink_tunnel::KeyFileError;
 use qlink_types::codec::{DecodeError, Text};
 
 use crate::config::{ConfigError, DataplaneConfig, N6};
-use crate::control::Control;
+use crate::control::{Control, open_copy};
 use crate::export::{Exporter, IpfixConfig};
 use crate::forwarding::{BlockWay, ForwardingError, ForwardingSetup, LedgerError, block_ways};
 use crate::journal::JournalError;
@@ -37,12 +37,13 @@ use crate::paths::PathWatch;
 use crate::ports::dpdk;
 use crate::ports::{Neighbourhood, Opened, XdpSettings, choose, tun, udp, xdp};
 use crate::ruled::EventLine;
-use crate::serve::serve;
+use crate::serve::{CONNECTIONS_MAX, serve};
 use crate::shard::connect;
 use crate::start::Start;
 use crate::tap::{Learner, PacketSettings, TapWorker, learner};
 use crate::trace::Traces;
 use crate::tunnel::{N3Port, Tunnel, TunnelThread};
+use crate::verifier::Verifier;
 use crate::worker::{Seat, Work, Worker};
 
 /// How long a thread sleeps when nothing happens (chosen: a stop is seen this late at most).
@@ -309,12 +310,13 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
             learner,
         };
         let arenas = ArenaSet::open(&config.arena)?;
+        let verifier = Verifier::start(bell, CONNECTIONS_MAX, open_copy)?;
         let (ready, shutdown) = (self.ready, self.shutdown);
         threads.run(shutdown, &mut control, |control, stopped| {
             let handles = control.shards.iter().map(|shard| shard.worker.clone());
             control.metrics.standing.serves(arenas, handles.collect());
             ready(&control.info);
-            serve(&listener, &sleeper, control, stopped)
+            serve(&listener, &sleeper, control, &verifier, stopped)
         })
     }
 }
