@@ -14,11 +14,14 @@
 //! session belongs to a device key. [`N3Port`] refuses what claims a tunnel address outside of the
 //! tunnel.
 //!
+//! Where peers were heard last is kept in `<journal>.places`, and after a restart they are called there.
+//!
 //! A packet counts as sent once the thread's inbox has it; what the thread then cannot send it counts
 //! under its own reasons.
 
 mod control;
 mod open;
+mod places;
 mod port;
 mod settings;
 mod thread;

@@ -38,6 +38,7 @@ impl Tunnel {
                 tracing::error!(address = %member.address, %refusal, "a BaseStation is shut out");
             }
         }
+        ends.thread.recall(&config.journal)?;
         for ((_, inboxes), inbox) in ways.iter_mut().zip(ends.inboxes) {
             inboxes.tunnel = Some(inbox);
         }

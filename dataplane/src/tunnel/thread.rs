@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -18,9 +19,11 @@ use qlink_tunnel::{
 use qlink_types::ids::Teid;
 use qlink_wire::{GTPU_PORT, LinkType};
 
+use super::places::{Places, Teller, places_path};
 use super::port::Entrance;
 use super::settings::{TunnelPeer, TunnelSettings, TunnelSettingsError};
 use crate::config::ConfigError;
+use crate::journal::JournalError;
 use crate::process::{DataplaneError, IDLE};
 use crate::shard::shard_of;
 
@@ -97,6 +100,8 @@ pub(crate) struct TunnelThread {
     handover_full: u64,
     /// Packets that the socket had no room for.
     transmit_full: u64,
+    /// Where peers were heard last; `None`: it is kept nowhere.
+    places: Option<Places>,
 }
 
 /// The tunnel, before its thread runs.
@@ -158,6 +163,7 @@ pub(crate) fn open(
             orders,
             handover_full: 0,
             transmit_full: 0,
+            places: None,
         },
         inboxes,
     })
@@ -179,8 +185,33 @@ impl TunnelThread {
         self.port.tunnels().add(setup(peer))
     }
 
-    /// Works until told to stop.
+    /// Knows where its peers were before the restart; that file belongs to `journal`.
+    pub(crate) fn recall(&mut self, journal: &Path) -> Result<(), JournalError> {
+        let mut places = Places::open(&places_path(journal))?;
+        places.recall(self.port.tunnels())?;
+        self.places = Some(places);
+        Ok(())
+    }
+
+    /// Works until told to stop. Places are written by a thread of their own, for storage is slow.
     pub(crate) fn run(mut self, stopped: &impl Fn() -> bool) -> Result<(), DataplaneError> {
+        let (teller, told) = Teller::new();
+        let places = self.places.take();
+        std::thread::scope(|scope| {
+            if let Some(places) = places {
+                let thread = std::thread::Builder::new().name("qlink-places".into());
+                thread.spawn_scoped(scope, move || places.keep(&told))?;
+            }
+            self.work(stopped, teller)
+        })
+    }
+
+    /// `teller` ends with it, and so does who listens.
+    fn work(
+        mut self,
+        stopped: &impl Fn() -> bool,
+        mut teller: Teller,
+    ) -> Result<(), DataplaneError> {
         let mut burst = Burst::new();
         let tick_ns = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
         let (mut next_tick_ns, mut ticks, mut told) = (0, 0_u64, TunnelCounts::default());
@@ -190,6 +221,7 @@ impl TunnelThread {
             if now_ns >= next_tick_ns {
                 next_tick_ns = now_ns.saturating_add(tick_ns);
                 self.port.tick();
+                teller.tell(self.port.tunnels());
                 ticks = ticks.wrapping_add(1);
                 if ticks.is_multiple_of(TICKS_PER_WORD) {
                     self.tell(&mut told);

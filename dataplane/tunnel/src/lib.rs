@@ -20,6 +20,11 @@
 //! Nothing is queued and nothing allocated per packet: a packet for a peer without keys is refused
 //! and starts a handshake, and whoever sent it sends it again.
 //!
+//! Who restarts has lost its keys, and its peers do not notice: they encrypt with the old ones until
+//! data stays unanswered, and one that only receives has no data to send. So the user of this crate
+//! keeps what [`Tunnels::moved`] tells and hands it to [`Tunnels::recall`] at the next start, and
+//! [`Tunnels::tick`] calls those peers: at a bounded rate, first those that send with old keys.
+//!
 //! Invariant: a packet comes out only with the tunnel address of the key that authenticated it, and
 //! goes in only for the peer whose tunnel address it is sent to; an endpoint changes only by a
 //! message that its peer's key authenticated.
@@ -27,6 +32,7 @@
 //! Source: WireGuard white paper (Donenfeld, NDSS 2017), §5 and §6.
 #![forbid(unsafe_code)]
 
+mod calls;
 mod count;
 pub mod inner;
 mod key;

@@ -4,9 +4,15 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use defguard_boringtun::noise::Tunn;
+use defguard_boringtun::noise::{Tunn, TunnResult};
 
+use crate::MESSAGE_MIN;
 use crate::key::PublicKey;
+
+/// Age from which on keys are renewed.
+///
+/// Source: white paper §6.1.
+const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
 
 /// A peer as it is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +48,19 @@ pub(crate) enum Stage {
     Silent,
     /// Its first handshake is to be started.
     ToCall,
+    /// Heard before a restart, not since: to be called so many times more.
+    Recalled(u8),
     /// Handshakes or keys to be timed.
     Active,
+}
+
+/// What a peer's timers asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing that cannot wait.
+    Nothing,
+    /// A handshake again.
+    Call,
 }
 
 pub(crate) struct Peer {
@@ -55,6 +72,8 @@ pub(crate) struct Peer {
     pub(crate) usable: bool,
     /// When its last initiation was worked on.
     pub(crate) initiated_ns: Option<u64>,
+    /// The endpoint that was told last by [`Tunnels::moved`](crate::Tunnels::moved).
+    pub(crate) told: Option<SocketAddr>,
 }
 
 impl Peer {
@@ -71,7 +90,36 @@ impl Peer {
             stage,
             usable: false,
             initiated_ns: None,
+            told: None,
         }
+    }
+
+    /// Brings the protocol's clock, which only its timers read, up to now: where they did not run,
+    /// new keys would count as old as the last time they did.
+    pub(crate) fn wind(&mut self) -> Due {
+        if self.stage == Stage::Active {
+            return Due::Nothing;
+        }
+        match self.tunn.update_timers(&mut [0; MESSAGE_MIN]) {
+            TunnResult::WriteToNetwork(_) => Due::Call,
+            _ => Due::Nothing,
+        }
+    }
+
+    /// Begins a handshake, unless one is under way for less than `Rekey-Timeout`.
+    pub(crate) fn call<'a>(&mut self, out: &'a mut [u8]) -> TunnResult<'a> {
+        let again = self.wind() == Due::Call;
+        self.tunn.format_handshake_initiation(out, again)
+    }
+
+    /// Whether we renew its keys without being asked to by data: a peer to which we send signs of
+    /// life may have lost its own keys, and says nothing of it.
+    ///
+    /// Source: white paper §6.2, which renews after any transport message; the library counts only
+    /// those with data.
+    pub(crate) fn renews(&self) -> bool {
+        let old = |age: Duration| age >= REKEY_AFTER_TIME;
+        self.setup.keepalive_s.is_some() && self.tunn.time_since_last_handshake().is_some_and(old)
     }
 
     /// Asks the protocol whether there are keys to send with.

@@ -11,6 +11,7 @@ use defguard_boringtun::noise::rate_limiter::RateLimiter;
 use defguard_boringtun::noise::{Packet, Tunn, TunnResult};
 use x25519_dalek::PublicKey as DalekPublicKey;
 
+use crate::calls::{Budget, Calls, TRIES};
 use crate::count::{Refusal, TunnelCounts, bump};
 use crate::key::{PrivateKey, PublicKey};
 use crate::peer::{Peer, PeerSetup, PeerState, Stage};
@@ -105,6 +106,7 @@ pub struct Tunnels {
     /// The second in which `worked` handshakes were worked on.
     second: u64,
     worked: u32,
+    calls: Calls,
     counts: TunnelCounts,
 }
 
@@ -134,6 +136,7 @@ impl Tunnels {
             behind: Arc::new(RateLimiter::new(&public, u64::MAX)),
             second: 0,
             worked: 0,
+            calls: Calls::default(),
             counts: TunnelCounts::default(),
         }
     }
@@ -203,6 +206,37 @@ impl Tunnels {
         Ok(())
     }
 
+    /// A peer was heard at `endpoint` before a restart: it is reached there until it is heard
+    /// elsewhere, and called, because it still has the keys of before. Nothing where it has been
+    /// heard already or is no peer.
+    pub fn recall(&mut self, key: &PublicKey, endpoint: SocketAddr) {
+        let Some(slot) = self.by_key.get(key).copied() else {
+            return;
+        };
+        let Some(peer) = of_slot(&mut self.peers, slot) else {
+            return;
+        };
+        if peer.stage == Stage::Silent && peer.endpoint.is_none() {
+            peer.stage = Stage::Recalled(TRIES);
+            peer.endpoint = Some(endpoint);
+            peer.told = peer.endpoint;
+            self.calls.add(slot, endpoint);
+        }
+    }
+
+    /// Tells each peer, with keys in use, whose endpoint has changed since it was told last.
+    pub fn moved(&mut self, mut tell: impl FnMut(PublicKey, SocketAddr)) {
+        for peer in self.peers.iter_mut().flatten() {
+            if let Some(endpoint) = peer.endpoint
+                && peer.usable
+                && peer.told != peer.endpoint
+            {
+                peer.told = peer.endpoint;
+                tell(peer.setup.key, endpoint);
+            }
+        }
+    }
+
     /// Forgets a peer and its keys; whether it was there.
     pub fn remove(&mut self, key: &PublicKey) -> bool {
         let Some(slot) = self.by_key.remove(key) else {
@@ -233,7 +267,11 @@ impl Tunnels {
         let result = match Tunn::parse_incoming_packet(datagram) {
             Ok(Packet::PacketData(data)) => {
                 let index = data.receiver_idx;
-                self.receive_data(index, from, datagram, out)
+                let result = self.receive_data(index, from, datagram, out);
+                if matches!(result, Err(Refusal::IndexUnknown)) {
+                    self.hear_old_keys(from);
+                }
+                result
             }
             Ok(_) => self.receive_handshake(now_ns, from, datagram, out),
             Err(_) => Err(Refusal::Malformed),
@@ -272,6 +310,21 @@ impl Tunnels {
         Ok(Received::Packet(packet))
     }
 
+    /// Data for keys that nobody has came from `from`: perhaps of a peer that has not noticed a
+    /// restart. It is called at the next tick, and as any other called peer once in 5 s, so who
+    /// only claims to be there gains nothing.
+    fn hear_old_keys(&mut self, from: SocketAddr) {
+        let slot = self.calls.heard_at(from);
+        let peer = slot.and_then(|slot| of_slot(&mut self.peers, slot));
+        if let Some(peer) = peer
+            && peer.endpoint == Some(from)
+            && !peer.usable
+            && matches!(peer.stage, Stage::Silent | Stage::Recalled(_))
+        {
+            peer.stage = Stage::ToCall;
+        }
+    }
+
     fn receive_handshake<'a>(
         &mut self,
         now_ns: u64,
@@ -308,6 +361,7 @@ impl Tunnels {
             Packet::PacketData(_) => return Err(Refusal::Malformed),
         };
         let peer = of_slot(&mut self.peers, slot).ok_or(Refusal::IndexUnknown)?;
+        peer.wind();
         match peer.tunn.decapsulate(Some(from.ip()), datagram, out) {
             TunnResult::WriteToNetwork(message) => {
                 bump(&mut self.counts.handshakes);
@@ -376,8 +430,9 @@ impl Tunnels {
         let result = if carries {
             peer.tunn.encapsulate(packet, out)
         } else {
+            let result = peer.call(out);
             peer.stage = Stage::Active;
-            peer.tunn.format_handshake_initiation(out, false)
+            result
         };
         if carries {
             bump(&mut self.counts.sent);
@@ -394,21 +449,29 @@ impl Tunnels {
         }
     }
 
-    /// Does what time asks for: retransmissions, new keys, signs of life. To be called some four
+    /// Does what time asks for: retransmissions, new keys, signs of life, calls after a restart. To be called some four
     /// times a second; `send` sends each message. `out` is [`MESSAGE_MIN`] long.
     pub fn tick(&mut self, out: &mut [u8], mut send: impl FnMut(SocketAddr, &[u8])) {
         self.front.reset_count();
         if out.len() < MESSAGE_MIN {
             return;
         }
+        let mut budget = Budget::of(self.limits.handshakes_per_second);
         for peer in self.peers.iter_mut().flatten() {
             let result = match peer.stage {
-                Stage::Silent => continue,
-                Stage::ToCall => peer.tunn.format_handshake_initiation(out, false),
+                Stage::Silent | Stage::Recalled(_) => continue,
+                Stage::ToCall if budget.wanted == 0 => continue,
+                Stage::ToCall => {
+                    budget.wanted = budget.wanted.saturating_sub(1);
+                    peer.call(out)
+                }
                 Stage::Active => peer.tunn.update_timers(out),
             };
             peer.stage = Stage::Active;
             let result = match result {
+                TunnResult::Done if peer.renews() => {
+                    peer.tunn.format_handshake_initiation(out, false)
+                }
                 // It was tried for 90 s, or nothing was said for nine minutes.
                 TunnResult::Err(_) if peer.setup.keepalive_s.is_some() => {
                     peer.tunn.format_handshake_initiation(out, false)
@@ -423,6 +486,38 @@ impl Tunnels {
                 send(to, message);
             }
             peer.look();
+        }
+        self.call_recalled(budget, out, send);
+    }
+
+    /// Calls peers that were heard before a restart and not since.
+    fn call_recalled(
+        &mut self,
+        mut budget: Budget,
+        out: &mut [u8],
+        mut send: impl FnMut(SocketAddr, &[u8]),
+    ) {
+        self.calls.tick();
+        while budget.silent > 0
+            && let Some(slot) = self.calls.next()
+        {
+            let Some(peer) = of_slot(&mut self.peers, slot) else {
+                continue;
+            };
+            let Stage::Recalled(tries) = peer.stage else {
+                continue;
+            };
+            let Some(tries) = tries.checked_sub(1) else {
+                peer.stage = Stage::Silent;
+                continue;
+            };
+            budget.silent = budget.silent.saturating_sub(1);
+            if let (TunnResult::WriteToNetwork(message), Some(to)) = (peer.call(out), peer.endpoint)
+            {
+                send(to, message);
+            }
+            peer.stage = Stage::Recalled(tries);
+            self.calls.again(slot);
         }
     }
 

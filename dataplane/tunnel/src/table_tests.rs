@@ -339,6 +339,127 @@ fn a_gateway_that_starts_anew_is_found_again() {
     assert!(give(&mut gateway, 2, STATION, &message).is_ok());
 }
 
+/// Gives `messages` to `station`, and what comes of them back and forth until nobody answers.
+fn converse(gateway: &mut Tunnels, station: &mut Tunnels, messages: Vec<(SocketAddr, Vec<u8>)>) {
+    for (to, call) in messages {
+        assert_eq!(to, at(STATION));
+        let answer = give(station, 0, GATEWAY, &call).unwrap();
+        let confirmation = give(gateway, 0, STATION, &answer).unwrap();
+        give(station, 0, GATEWAY, &confirmation).unwrap();
+    }
+}
+
+#[test]
+fn a_gateway_that_starts_anew_calls_who_was_heard_before() {
+    let (mut before, mut station) = joined();
+    let mut kept = Vec::new();
+    before.moved(|key, endpoint| kept.push((key, endpoint)));
+    assert_eq!(kept, [(key(2).public(), at(STATION))]);
+    let mut gateway = gateway(Limits::default());
+    for (key, endpoint) in kept {
+        gateway.recall(&key, endpoint);
+    }
+
+    let calls = ticked(&mut gateway);
+    assert_eq!(calls.len(), 1);
+    converse(&mut gateway, &mut station, calls);
+
+    let (_, up) = sealed(&mut station, 1, &packet(2, 1, b"at once"));
+    assert!(give(&mut gateway, 1, STATION, &up).is_ok());
+    let (to, _) = sealed(&mut gateway, 2, &packet(1, 2, b"both ways"));
+    assert_eq!(to, at(STATION));
+    gateway.moved(|_, _| panic!("it was recalled there"));
+}
+
+/// A gateway that was restarted with two peers of which the first is heard no more, and no room
+/// for a second call in a tick.
+fn recalled() -> Tunnels {
+    let limits = Limits {
+        handshakes_per_second: 1,
+        ..Limits::default()
+    };
+    let mut gateway = gateway(limits);
+    for last in [3, 4] {
+        gateway
+            .add(PeerSetup {
+                key: key(last).public(),
+                address: address(last),
+                endpoint: None,
+                keepalive_s: None,
+            })
+            .unwrap();
+    }
+    gateway.recall(&key(2).public(), at("203.0.113.2:2"));
+    gateway.recall(&key(3).public(), at(STATION));
+    gateway
+}
+
+#[test]
+fn who_sends_with_old_keys_is_called_before_the_silent_and_once() {
+    let (_, mut station) = joined();
+    let (_, old) = sealed(&mut station, 1, &packet(2, 1, b"old keys"));
+    let mut gateway = recalled();
+    for from in [STATION, STATION, "198.51.100.9:9"] {
+        assert_eq!(
+            give(&mut gateway, 0, from, &old),
+            Err(Refusal::IndexUnknown)
+        );
+    }
+
+    let places = |sent: Vec<(SocketAddr, Vec<u8>)>| -> Vec<SocketAddr> {
+        sent.into_iter().map(|(to, _)| to).collect()
+    };
+    assert_eq!(
+        places(ticked(&mut gateway)),
+        [at(STATION), at("203.0.113.2:2")]
+    );
+    for _ in 0..4 {
+        let _ = give(&mut gateway, 0, STATION, &old);
+        assert!(ticked(&mut gateway).is_empty());
+    }
+}
+
+#[test]
+fn who_was_heard_before_a_restart_is_called_one_in_a_tick_and_not_for_ever() {
+    let mut gateway = recalled();
+
+    let tried: Vec<usize> = (0..200).map(|_| ticked(&mut gateway).len()).collect();
+
+    assert!(tried.iter().all(|calls| *calls <= 1));
+    // Within 5 s of the machine's clock a handshake is under way and is not begun again.
+    assert_eq!(tried.iter().sum::<usize>(), 2);
+    assert!(gateway.calls.next().is_none());
+}
+
+#[test]
+fn a_place_of_before_does_not_replace_where_a_peer_is_now() {
+    let (mut gateway, _) = joined();
+
+    gateway.recall(&key(2).public(), at("203.0.113.2:2"));
+    gateway.recall(&key(9).public(), at("203.0.113.2:2"));
+
+    assert_eq!(gateway.peers().next().unwrap().endpoint, Some(at(STATION)));
+    assert!(ticked(&mut gateway).is_empty());
+}
+
+#[test]
+fn an_endpoint_is_told_once_and_only_of_a_peer_with_keys_in_use() {
+    let (mut gateway, mut station) = (gateway(Limits::default()), station(2, 2));
+    let call = initiation(&mut station);
+    let answer = give(&mut gateway, 0, STATION, &call).unwrap();
+    // The initiation may be an old one that somebody sends from elsewhere.
+    gateway.moved(|_, _| panic!("not confirmed"));
+    let confirmation = give(&mut station, 0, GATEWAY, &answer).unwrap();
+    give(&mut gateway, 0, STATION, &confirmation).unwrap();
+
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        gateway.moved(|_, endpoint| told.push(endpoint));
+    }
+
+    assert_eq!(told, [at(STATION)]);
+}
+
 #[test]
 fn a_station_that_starts_anew_is_known_by_its_key() {
     let (mut gateway, _) = joined();

@@ -13,8 +13,11 @@ fn fetch_while(lab: &Lab, meanwhile: impl FnOnce()) -> Classes {
     let ue = lab.open("one");
     let file = lab.dir.join("ue/film");
     let slow = ["--limit-rate", "500k", "-o", file.to_str().unwrap()];
-    // The last of two limits counts: after a kill a tunnel takes 15 s to notice silence.
+    // The last of two limits counts.
     let patient = ["-m", "80", "http://198.18.0.1/film"];
+    // What curl has not read yet stays on the way, else the whole film waits in the kernel.
+    let short = "echo 4096 32768 65536 >/proc/sys/net/ipv4/tcp_rmem";
+    lab.inside("ue", &["sh", "-c", short]);
 
     std::thread::scope(|scope| {
         scope.spawn(|| lab.curl(&ue, &[&slow[..], &patient].concat()));
@@ -58,6 +61,8 @@ fn a_data_plane_killed_behind_a_tunnel_is_found_again() {
         return;
     };
 
+    // The subscriber only receives, so the BaseStation has nothing to send by which it would notice:
+    // the gateway has to call.
     fetch_while(&lab, || {
         lab.run(&["kill", "dataplane"]);
     });
