@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qlink_content::{Candidate, ContentSet, HeadWords};
-use qlink_io::filemap::FileMap;
+use qlink_io::filemap::{FileMap, FileStamp};
 use qlink_types::ids::ContentId;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +27,15 @@ impl Copy {
             Self::Mapped(file) => Some(file.as_slice()),
             Self::Owned(bytes) => Some(bytes),
             Self::Missing => None,
+        }
+    }
+
+    /// The stamp of the file, if it is one.
+    #[must_use]
+    pub fn stamp(&self) -> Option<FileStamp> {
+        match self {
+            Self::Mapped(file) => Some(file.stamp()),
+            Self::Owned(_) | Self::Missing => None,
         }
     }
 }

@@ -17,6 +17,7 @@ use qlink_pfcp::{
 };
 use qlink_types::ids::{ContentId, SessionId, Teid};
 
+use crate::checked::CheckedCopies;
 use crate::contents::Copy;
 use crate::journal::{Journal, requests_of};
 use crate::metrics::{JournalName, MetricsEndpoint};
@@ -216,6 +217,8 @@ pub(crate) struct Control {
     /// Final counters of sessions that the worker has ended and whose delete is not durable yet.
     pub(crate) ended: BTreeMap<SessionId, SessionUsage>,
     pub(crate) copies: BTreeMap<ContentId, Copy>,
+    /// Which of them need not be read again after a restart.
+    pub(crate) checked: CheckedCopies,
     /// In the order of their numbers; at least one.
     pub(crate) shards: Vec<Shard>,
     pub(crate) journal: Journal<Request>,
@@ -309,7 +312,11 @@ impl Control {
         let request = Request::BindContent { binding };
         let novelty = self.association.check(&request)?;
         if let Some(copy) = copy {
-            self.copies.insert(content, copy?);
+            let copy = copy?;
+            if let Some(stamp) = copy.stamp() {
+                self.checked.note(content, stamp);
+            }
+            self.copies.insert(content, copy);
         }
         if novelty == Novelty::New {
             self.make_durable(&request)?;
@@ -544,6 +551,12 @@ impl Control {
 
 /// Maps a content's file and checks that its bytes are the content.
 pub(crate) fn open_copy(binding: &ContentBinding) -> Result<Copy, Refusal> {
+    let file = map_copy(binding)?;
+    check_copy(binding, file)
+}
+
+/// Maps a content's file, which has the content's length.
+pub(crate) fn map_copy(binding: &ContentBinding) -> Result<FileMap, Refusal> {
     let path = binding.path.as_str();
     let file = FileMap::open(path)
         .map_err(|error| Refusal::new(Cause::ContentUnreadable, &format!("{path}: {error}")))?;
@@ -552,6 +565,11 @@ pub(crate) fn open_copy(binding: &ContentBinding) -> Result<Copy, Refusal> {
         let detail = format!("{path} has {size} bytes, not {}", binding.size);
         return Err(Refusal::new(Cause::ContentMismatch, &detail));
     }
+    Ok(file)
+}
+
+/// Reads the bytes of a mapped file: they are the content.
+pub(crate) fn check_copy(binding: &ContentBinding, file: FileMap) -> Result<Copy, Refusal> {
     verify_copy(file.as_slice(), &binding.content)
         .map_err(|wrong| Refusal::new(Cause::ContentMismatch, &wrong.to_string()))?;
     Ok(Copy::Mapped(Arc::new(file)))

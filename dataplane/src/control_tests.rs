@@ -55,6 +55,7 @@ pub(crate) fn control(folder: &std::path::Path) -> Control {
         places: BTreeMap::new(),
         ended: BTreeMap::new(),
         copies: BTreeMap::from([(content, copy)]),
+        checked: CheckedCopies::open(&folder.join("copies")).unwrap(),
         shards: vec![Shard {
             allocator: TeidAllocator::new(0, 4, 7),
             worker,

@@ -4,7 +4,7 @@
 //! header   magic of 8 bytes | u32 version (1)                        big-endian
 //! record   u32 length | first 8 bytes of BLAKE3 of the entry | entry
 //! magic    "QLCTRL\0\0" requests of gateways, "QLPFCP\0\0" records of the PFCP node,
-//!          "QLPLACE\0" where the tunnel's peers were heard last
+//!          "QLPLACE\0" where the tunnel's peers were heard last, "QLCOPY\0\0" stamps of copies
 //! ```
 //!
 //! A last record that the file's end cuts, or whose hash does not hold, was never answered: it is

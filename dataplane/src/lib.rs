@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod charges;
+mod checked;
 mod config;
 pub mod contents;
 mod control;

@@ -426,21 +426,7 @@ fn assemble(
     let mut ways = connect(&bells, config.max_sessions, process_secret());
     let beside = (ways.as_mut_slice(), &mut site.own);
     let tunnel = Tunnel::open(config, &start.association, &bells, beside)?;
-    let arena = config
-        .arena
-        .to_str()
-        .and_then(|path| Text::try_from(path).ok())
-        .ok_or(DataplaneError::ArenaPath)?;
-    let incarnation = start
-        .planes
-        .first()
-        .map(|plane| plane.arena().incarnation());
-    let info = DataPlaneInfo {
-        incarnation: incarnation.unwrap_or_default(),
-        n3: site.n3,
-        n6: site.n6,
-        arena,
-    };
+    let info = info(config, &start, &site)?;
     let (told, answers) = bounded(ANSWERS_MAX);
     let own = infrastructure(config, site.own);
     let mut routes = start.routes();
@@ -476,6 +462,7 @@ fn assemble(
         places: start.places,
         ended: BTreeMap::new(),
         copies: start.copies,
+        checked: start.checked,
         shards: start.shards,
         journal: start.journal,
         traces: Traces::new(info.n3),
@@ -490,6 +477,29 @@ fn assemble(
         tunnel: tunnel.handle,
     };
     Ok((control, seats, tunnel.thread))
+}
+
+/// What a gateway is told of this process.
+fn info(
+    config: &DataplaneConfig,
+    start: &Start,
+    site: &Site,
+) -> Result<DataPlaneInfo, DataplaneError> {
+    let arena = config
+        .arena
+        .to_str()
+        .and_then(|path| Text::try_from(path).ok())
+        .ok_or(DataplaneError::ArenaPath)?;
+    let incarnation = start
+        .planes
+        .first()
+        .map(|plane| plane.arena().incarnation());
+    Ok(DataPlaneInfo {
+        incarnation: incarnation.unwrap_or_default(),
+        n3: site.n3,
+        n6: site.n6,
+        arena,
+    })
 }
 
 /// An exporter for each worker, where a collector is configured: each is an observation domain.

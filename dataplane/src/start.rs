@@ -16,9 +16,10 @@ use qlink_pfcp::{Association, AssociationLimits, Refusal, Request, SessionRules}
 use qlink_types::ids::{ContentId, SessionId, Teid};
 use qlink_types::units::Incarnation;
 
+use crate::checked::{CheckedCopies, checked_path};
 use crate::config::DataplaneConfig;
 use crate::contents::Copy;
-use crate::control::{Order, Shard, WorkerHandle, allocate_in, copies_of, open_copy};
+use crate::control::{Order, Shard, WorkerHandle, allocate_in, copies_of};
 use crate::journal::{Journal, requests_of};
 use crate::metrics::MetricsEndpoint;
 use crate::plane::{Neighbours, Plane};
@@ -37,6 +38,7 @@ pub(crate) struct Start {
     pub(crate) association: Association,
     pub(crate) places: BTreeMap<SessionId, Place>,
     pub(crate) copies: BTreeMap<ContentId, Copy>,
+    pub(crate) checked: CheckedCopies,
     /// By shard: what the control thread needs of each worker ...
     pub(crate) shards: Vec<Shard>,
     /// ... and the workers' ends of it.
@@ -110,9 +112,11 @@ impl Start {
         for request in &requests {
             association.apply(request);
         }
+        let mut checked = CheckedCopies::open(&checked_path(&config.journal))?;
         let mut start = Self {
             planes,
-            copies: open_copies(&association),
+            copies: checked.open_bound(&association),
+            checked,
             association,
             places: BTreeMap::new(),
             shards,
@@ -307,19 +311,5 @@ fn standing(recovered: &[Recovered]) -> BTreeMap<SessionId, Place> {
     sessions_in(recovered)
         .filter(|(_, identity)| identity.state == SessionState::Live)
         .map(|(place, identity)| (identity.session, place))
-        .collect()
-}
-
-/// Copies of every bound content; one that is gone is reported and proves nothing.
-fn open_copies(association: &Association) -> BTreeMap<ContentId, Copy> {
-    association
-        .contents()
-        .map(|binding| {
-            let copy = open_copy(binding).unwrap_or_else(|refusal| {
-                tracing::error!(content = %binding.content, %refusal, "a content copy is gone");
-                Copy::Missing
-            });
-            (binding.content, copy)
-        })
         .collect()
 }

@@ -5,17 +5,55 @@
 //! maps it. A file that is overwritten while mapped shows its new bytes, and one that is truncated
 //! kills the reader with SIGBUS; for files with another owner, read the bytes into memory instead.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::map::{Access, Map};
+
+/// What tells a file in one state from any other file and from itself in another state: device,
+/// inode, length, and when its bytes and its inode changed last.
+///
+/// Whoever writes to a file, or puts another in its place, changes the stamp; the times are as fine
+/// as the kernel's tick, some milliseconds, so a change that follows the look within one may not show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStamp([u64; 5]);
+
+impl FileStamp {
+    fn of(metadata: &Metadata) -> Self {
+        let nanos = |seconds: i64, nanos: i64| {
+            let whole = seconds.saturating_mul(1_000_000_000);
+            whole.saturating_add(nanos).cast_unsigned()
+        };
+        Self([
+            metadata.dev(),
+            metadata.ino(),
+            metadata.len(),
+            nanos(metadata.mtime(), metadata.mtime_nsec()),
+            nanos(metadata.ctime(), metadata.ctime_nsec()),
+        ])
+    }
+
+    /// The numbers that it is made of, for keeping.
+    #[must_use]
+    pub const fn numbers(self) -> [u64; 5] {
+        self.0
+    }
+
+    /// Inverse of [`Self::numbers`].
+    #[must_use]
+    pub const fn from_numbers(numbers: [u64; 5]) -> Self {
+        Self(numbers)
+    }
+}
 
 /// A read-only mapping of a whole file; an empty file is an empty slice.
 #[derive(Debug)]
 pub struct FileMap {
     /// `None` for an empty file, which the system does not map.
     map: Option<Map>,
+    stamp: FileStamp,
 }
 
 impl FileMap {
@@ -35,7 +73,14 @@ impl FileMap {
             0 => None,
             _ => Some(Map::new(&file, length, Access::SharedRead)?),
         };
-        Ok(Self { map })
+        let stamp = FileStamp::of(&metadata);
+        Ok(Self { map, stamp })
+    }
+
+    /// The file's stamp before it was mapped.
+    #[must_use]
+    pub const fn stamp(&self) -> FileStamp {
+        self.stamp
     }
 
     /// The bytes of the file.
@@ -83,6 +128,25 @@ mod tests {
         std::fs::write(&path, b"").unwrap();
 
         assert!(FileMap::open(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn another_file_and_other_bytes_have_another_stamp() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("film");
+        let stamp = || FileMap::open(&path).unwrap().stamp();
+        std::fs::write(&path, b"film").unwrap();
+        let first = stamp();
+
+        assert_eq!(stamp(), first);
+        std::fs::write(folder.path().join("new"), b"film").unwrap();
+        std::fs::rename(folder.path().join("new"), &path).unwrap();
+        let second = stamp();
+        assert_ne!(second, first);
+        // Times move with the kernel's tick.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        std::fs::write(&path, b"fiLm").unwrap();
+        assert_ne!(stamp(), second);
     }
 
     #[test]

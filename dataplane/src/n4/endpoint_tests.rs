@@ -77,6 +77,7 @@ impl Rig {
             places: start.places,
             ended: BTreeMap::new(),
             copies: start.copies,
+            checked: start.checked,
             shards: start.shards,
             journal: start.journal,
             traces: Traces::new(config.n3),
