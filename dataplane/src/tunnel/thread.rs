@@ -240,6 +240,7 @@ impl TunnelThread {
             }
         }
         self.tell(&mut told);
+        teller.tell(self.port.tunnels());
         Ok(())
     }
 
