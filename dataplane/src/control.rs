@@ -8,7 +8,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use qlink_content::verify_copy;
 use qlink_io::filemap::FileMap;
 use qlink_io::handover::Bell;
-use qlink_meter::{ArenaReader, RuleBlock, SessionSlot, TeidAllocator};
+use qlink_meter::{ArenaReader, SessionSlot, TeidAllocator};
 use qlink_pfcp::model::{Endpoint, UrrId, UsageReport};
 use qlink_pfcp::node::Kept;
 use qlink_pfcp::{
@@ -59,7 +59,7 @@ pub(crate) enum Command {
     /// Rules from other filters of applications.
     RuledRecompile {
         slot: SessionSlot,
-        block: Box<RuleBlock>,
+        setup: Box<RuledSetup>,
     },
     /// Ends a session with rules.
     RuledDelete {

@@ -335,6 +335,9 @@ impl Plane {
                 {
                     *place = proof;
                     place.seen_by(clock::now_ns());
+                    if let Some(Some(session)) = self.sponsored.get_mut(slot.index()) {
+                        proof.rejoin(&mut session.views);
+                    }
                 }
                 (state, _) => {
                     let state = state.map(|proof| proof.closed());

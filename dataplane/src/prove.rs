@@ -17,6 +17,7 @@ use qlink_wire::{TcpSegment, protocol};
 use crate::contents::ArenaHeads;
 use crate::parse::{Inner, Transport, drop_reason, ports_by_side, proof_segment};
 use crate::plane::{Plane, Sponsored};
+use crate::ruled::{Demand, forecast};
 
 /// Lets a state write its words into the arena.
 struct ArenaWords<'a, 'b>(&'a mut StageSink<'b>);
@@ -56,6 +57,8 @@ pub(crate) struct Trial {
     views: Vec<View>,
     /// Views of a forecast.
     ahead: Vec<View>,
+    /// What quotas of proven bytes are asked.
+    demands: Vec<Demand>,
 }
 
 /// Head bytes that may wait for a first verified byte although nobody can pay for them: a request
@@ -74,6 +77,7 @@ impl Trial {
             proof: FlowProof::new(0),
             views: Vec::with_capacity(MAX_CONTENTS),
             ahead: Vec::with_capacity(MAX_CONTENTS),
+            demands: Vec::with_capacity(MAX_CONTENTS),
         }
     }
 
@@ -94,6 +98,13 @@ impl Trial {
         let before = owed(&self.proof, &self.views, &mut self.ahead, sponsorship);
         let after = owed(proof, views, &mut self.ahead, sponsorship);
         (after > before).then_some(after)
+    }
+
+    /// What the judgement asks of each content if all that is pending is acknowledged.
+    fn demands(&mut self, proof: &FlowProof, views: &[View]) -> &[Demand] {
+        let before = (&self.proof, self.views.as_slice());
+        forecast(before, (proof, views), &mut self.ahead, &mut self.demands);
+        &self.demands
     }
 
     fn restore(&self, proof: &mut FlowProof, views: &mut [View]) {
@@ -338,10 +349,13 @@ impl Plane {
             return Err(DropReason::TeidUnknown);
         };
         session.share_limit();
+        let mut ruled = self.ruled.get_mut(packet.slot);
+        let room = ruled.as_ref().map_or(u64::MAX, |ruled| ruled.proven_room());
         // More than this packet and all that is pending cannot be decided now. Only where that
         // could pass a limit must the judgement be one that can be taken back.
         let stake = payload.saturating_add(proven.pending);
-        let near = quota.left(used) < stake || (session.views.len() > 1 && session.left() < stake);
+        let near = quota.left(used).min(room) < stake
+            || (session.views.len() > 1 && session.left() < stake);
         if near {
             self.trial.save(proof, &session.views);
         }
@@ -360,6 +374,14 @@ impl Plane {
                 self.trial.restore(proof, &mut session.views);
                 return Err(reason);
             }
+        }
+        if room < stake
+            && deltas.pending_in > 0
+            && let Some(ruled) = &mut ruled
+            && !ruled.admit_proven(self.trial.demands(proof, &session.views))
+        {
+            self.trial.restore(proof, &mut session.views);
+            return Err(DropReason::UrrQuotaExhausted);
         }
         if near && deltas.pending_in > 0 {
             let pending = proven
@@ -407,17 +429,14 @@ impl Plane {
         let mut update = self.arena.update();
         update.flow(flow, |sink| proof.encode(&mut ArenaWords(sink)));
         let views = session.views.iter().zip(&session.places);
-        let contents = session.contents.0.iter();
-        for (((view, place), written), (content, _)) in
-            views.zip(&mut session.written).zip(contents)
-        {
+        for (position, ((view, place), written)) in views.zip(&mut session.written).enumerate() {
             let classes = class_words(&view.classes());
             if classes != *written {
                 update.view(*place, classes, |sink| write_view(view, sink));
                 if let Some(ruled) = &mut ruled {
                     let [_, before, ..] = *written;
                     let [_, now, ..] = classes;
-                    ruled.account_proven(*content, now.saturating_sub(before), &mut update);
+                    ruled.account_proven(position, now.saturating_sub(before), &mut update);
                 }
                 *written = classes;
             }

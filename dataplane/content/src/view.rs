@@ -121,13 +121,28 @@ pub(crate) struct Acknowledged {
 /// Attribution: a byte belongs to the view of the content it was judged against; everything else
 /// of a flow (heads, request bodies, unproven bodies) to the first content the flow nominated. A
 /// flow that never nominated belongs to no view and shows in the session's totals only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct View {
     limit: u64,
     limit_reason: LimitReason,
     coverage: Ranges<VIEW_RANGES>,
     pub(crate) classes: Classes,
+    /// The part of `classes.pending` that is heads and framing. Not written: after a restart each
+    /// flow states its own again, [`crate::FlowProof::rejoin`].
+    pub(crate) pending_overhead: u64,
 }
+
+/// Views are equal when their words are.
+impl PartialEq for View {
+    fn eq(&self, other: &Self) -> bool {
+        self.limit == other.limit
+            && self.limit_reason == other.limit_reason
+            && self.coverage == other.coverage
+            && self.classes == other.classes
+    }
+}
+
+impl Eq for View {}
 
 impl View {
     /// Words of the largest encoding.
@@ -150,7 +165,16 @@ impl View {
                 user_charged: 0,
                 pending: 0,
             },
+            pending_overhead: 0,
         }
+    }
+
+    /// Content bytes that matched and are not acknowledged yet: no more than these become
+    /// `verified_unique` without another packet.
+    #[inline]
+    #[must_use]
+    pub const fn pending_content(&self) -> u64 {
+        self.classes.pending.saturating_sub(self.pending_overhead)
     }
 
     /// Replaces the limit; what was counted stays counted.
@@ -280,6 +304,7 @@ impl View {
             limit_reason,
             classes: Classes::decode(&mut source)?,
             coverage: Ranges::decode(&mut source)?,
+            pending_overhead: 0,
         })
     }
 }

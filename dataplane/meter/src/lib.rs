@@ -58,6 +58,7 @@ pub use record::StageSink;
 pub use rules::{
     Action, ApplicationFilters, CompileError, CompiledPdr, IndexList, NoApplications, Out,
     PATTERNS_MAX, PDR_QERS_MAX, PDR_URRS_MAX, PacketMeta, ProofRule, QerList, RuleBlock, UrrList,
+    UrrSet,
 };
 pub use session::{HotSession, SessionKind, SessionSlot, SessionTable, prefix_of};
 pub use teid::{TEID_REST_NS, TeidAllocator};

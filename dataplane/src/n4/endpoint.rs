@@ -387,11 +387,11 @@ impl N4 {
                 continue;
             };
             let slot = seat.place.slot;
-            match compiler.block(model) {
-                Ok(block) => {
-                    let block = Box::new(block);
+            match compiler.setup(*seid, seat, model, self.node.inactivity(*seid)) {
+                Ok(setup) => {
+                    let setup = Box::new(setup);
                     if let Err(refusal) =
-                        control.run(seat.place, Command::RuledRecompile { slot, block })
+                        control.run(seat.place, Command::RuledRecompile { slot, setup })
                     {
                         tracing::warn!(?seid, %refusal, "filters could not be replaced");
                     }

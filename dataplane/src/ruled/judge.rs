@@ -89,11 +89,7 @@ impl Plane {
         self.expect(slot);
         let to = admitted.ok_or(DropReason::UrrQuotaExhausted)?;
         self.enforce(slot, &pdr, &packet, now_ns)?;
-        let n6_peer = self.neighbours.n6_peer;
-        let judged = set_out(plan, to, direction, &n6_peer).and_then(|()| {
-            let direction = content_direction(direction);
-            self.judge(slot, direction, inner, now_ns, &mut plan.delta)
-        });
+        let judged = self.judge_content(slot, (to, direction), inner, now_ns, plan);
         let Some(ruled) = self.ruled.get_mut(slot) else {
             return Err(DropReason::TeidUnknown);
         };
@@ -207,11 +203,37 @@ impl Plane {
             self.expect(slot);
             return self.redirect(slot, (url, direction), inner, now_ns);
         }
-        set_out(plan, to, direction, &self.neighbours.n6_peer)?;
-        let direction = content_direction(direction);
-        self.judge(slot, direction, inner, now_ns, &mut plan.delta)?;
+        self.judge_content(slot, (to, direction), inner, now_ns, plan)?;
         self.expect_packet(slot, &plan.delta);
         Ok(true)
+    }
+
+    /// Sets a packet on its way and proves what is in it. Behind a used-up quota of proven bytes
+    /// content goes where the rule for that says, or nowhere.
+    fn judge_content(
+        &mut self,
+        slot: SessionSlot,
+        (to, direction): (Out, Direction),
+        inner: &Inner<'_>,
+        now_ns: u64,
+        plan: &mut Planned<'_>,
+    ) -> Result<(), DropReason> {
+        let n6_peer = self.neighbours.n6_peer;
+        set_out(plan, to, direction, &n6_peer)?;
+        let content = content_direction(direction);
+        let judged = self.judge(slot, content, inner, now_ns, &mut plan.delta);
+        let Err(DropReason::UrrQuotaExhausted) = judged else {
+            return judged;
+        };
+        let ruled = self.ruled.get_mut(slot).ok_or(DropReason::TeidUnknown)?;
+        let beyond = ruled.proven.open(&ruled.block);
+        let to = beyond.ok_or(DropReason::UrrQuotaExhausted)?;
+        let judged = set_out(plan, to, direction, &n6_peer)
+            .and_then(|()| self.judge(slot, content, inner, now_ns, &mut plan.delta));
+        if let Some(ruled) = self.ruled.get_mut(slot) {
+            ruled.proven.hold();
+        }
+        judged
     }
 
     /// The tunnel through which a packet of our own, whose first bytes are `packet`, reaches the

@@ -14,6 +14,7 @@
 
 mod event;
 mod judge;
+mod proven;
 mod redirect;
 mod replies;
 mod session;
@@ -21,6 +22,7 @@ mod table;
 
 pub(crate) use event::{EventLine, RuledEvent, RuledNews};
 pub(crate) use judge::RuledPacket;
+pub(crate) use proven::{Demand, forecast};
 pub(crate) use redirect::is_location;
 pub(crate) use session::{Places, RuledSetup};
 pub(crate) use table::{RuledChange, RuledTable};

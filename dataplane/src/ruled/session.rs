@@ -8,10 +8,10 @@ use qlink_meter::{
 use qlink_pfcp::SessionRules;
 use qlink_pfcp::model::{
     Endpoint, Interface, LocalFTeid, OuterHeaderCreation, Seid, SessionModel, UsageReport,
-    VolumeKind,
 };
 use qlink_types::ids::{ContentId, Teid};
 
+use super::proven::{Demand, ProvenRules};
 use crate::contents::Copy;
 
 /// A subscriber's address, or an IPv6 prefix of 64 bits.
@@ -66,6 +66,8 @@ pub(crate) struct Ruled {
     pub(crate) block: RuleBlock,
     pub(crate) policer: Policer,
     pub(crate) urrs: SessionUrrs,
+    /// Which of them measure contents.
+    pub(crate) proven: ProvenRules,
     pub(crate) places: Places,
     pub(crate) inactivity_ns: Option<u64>,
     pub(crate) last_packet_ns: u64,
@@ -74,20 +76,20 @@ pub(crate) struct Ruled {
 }
 
 impl Ruled {
-    /// Counts proven bytes of a content in the rules that measure it.
-    pub(crate) fn account_proven(
-        &mut self,
-        content: ContentId,
-        bytes: u64,
-        update: &mut ProofUpdate<'_>,
-    ) {
-        let moved = (Direction::Downlink, bytes);
-        for rule in self.block.proof_rules() {
-            if rule.contents.contains(&content) {
-                self.urrs
-                    .account(&rule.urrs, VolumeKind::Proven, moved, update);
-            }
-        }
+    /// Content bytes that may be pending at once under every quota of proven bytes.
+    #[inline]
+    pub(crate) fn proven_room(&self) -> u64 {
+        self.proven.room(&self.urrs)
+    }
+
+    /// Whether the quotas of proven bytes have room for a segment.
+    pub(crate) fn admit_proven(&mut self, demands: &[Demand]) -> bool {
+        self.proven.admit(&mut self.urrs, demands)
+    }
+
+    /// Counts proven bytes of the content in `slot` in the rules that measure it.
+    pub(crate) fn account_proven(&mut self, slot: usize, bytes: u64, update: &mut ProofUpdate<'_>) {
+        self.proven.account(&mut self.urrs, (slot, bytes), update);
     }
 
     /// Counts charged bytes of content flows in the rules that name contents.
@@ -103,11 +105,8 @@ impl Ruled {
             qlink_content::Direction::Uplink => Direction::Uplink,
             qlink_content::Direction::Downlink => Direction::Downlink,
         };
-        for rule in self.block.proof_rules() {
-            let moved = (direction, bytes);
-            self.urrs
-                .account(&rule.urrs, VolumeKind::Charged, moved, update);
-        }
+        let moved = (direction, bytes);
+        self.proven.account_charged(&mut self.urrs, moved, update);
     }
 }
 

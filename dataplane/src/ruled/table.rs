@@ -7,15 +7,15 @@ use qlink_forward::buffer::{BufferLimits, DownlinkBuffer, Overflow};
 use qlink_forward::fragments::{FragmentLimits, FragmentMap};
 use qlink_io::{BURST_MAX, clock};
 use qlink_meter::{
-    Deadlines, KeyedIndex, Policer, RuleBlock, SessionKind, SessionSlot, SessionUrrs, UrrError,
-    WorkerCounter,
+    Deadlines, KeyedIndex, Policer, SessionKind, SessionSlot, SessionUrrs, UrrError, WorkerCounter,
 };
-use qlink_pfcp::model::{Resolution, UrrId, UsageReport};
+use qlink_pfcp::model::{Resolution, SessionModel, UrrId, UsageReport};
 use qlink_pfcp::node::{Kept, Query};
 use qlink_pfcp::{Cause, Refusal};
 use qlink_types::ids::Teid;
 
 use super::event::{EventLine, RuledEvent, RuledNews};
+use super::proven::ProvenRules;
 use super::replies::Replies;
 use super::session::{Measured, Places, Ruled, RuledSetup};
 use crate::plane::{Plane, PlaneLimits};
@@ -223,6 +223,7 @@ impl Plane {
             block: setup.block,
             policer: Policer::new(&setup.model),
             urrs,
+            proven: ProvenRules::default(),
             places,
             inactivity_ns: setup.inactivity_s.map(seconds),
             last_packet_ns: clock::now_ns(),
@@ -231,6 +232,7 @@ impl Plane {
         if let Some(place) = self.ruled.sessions.get_mut(slot.index()) {
             *place = Some(Box::new(ruled));
         }
+        self.measure_contents(slot, &setup.model);
         self.ruled.publish(slot, clock::now_ns());
         Ok(())
     }
@@ -286,6 +288,7 @@ impl Plane {
         ruled.inactivity_ns = setup.inactivity_s.map(seconds);
         let mut reports = std::mem::take(&mut ruled.unsent);
         ruled.urrs.take_reports(|report| reports.push(report));
+        self.measure_contents(slot, &setup.model);
         for far in &change.resolution.end_markers {
             self.mark_end(far);
         }
@@ -295,9 +298,20 @@ impl Plane {
     }
 
     /// Rules from other filters of applications; nothing else changes.
-    pub(crate) fn recompile_ruled(&mut self, slot: SessionSlot, block: RuleBlock) {
+    pub(crate) fn recompile_ruled(&mut self, slot: SessionSlot, setup: RuledSetup) {
         if let Some(ruled) = self.ruled.get_mut(slot) {
-            ruled.block = block;
+            ruled.block = setup.block;
+            self.measure_contents(slot, &setup.model);
+        }
+    }
+
+    /// Finds which usage rules measure the contents of a session.
+    fn measure_contents(&mut self, slot: SessionSlot, model: &SessionModel) {
+        let sponsored = self.sponsored.get(slot.index()).and_then(Option::as_deref);
+        let contents = sponsored.map_or(&[][..], |session| &session.contents.0);
+        if let Some(ruled) = self.ruled.get_mut(slot) {
+            let contents = contents.iter().map(|(content, _)| content);
+            ruled.proven = ProvenRules::new(model, &ruled.block, contents);
         }
     }
 

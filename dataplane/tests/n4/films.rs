@@ -10,14 +10,16 @@ use qlink_content::Direction;
 use qlink_io::seqpacket::SeqConn;
 use qlink_meter::ArenaSet;
 use qlink_pfcp::model::{
-    ApplicationId, Seid, SessionChange, Trigger, UrrId, UsageReport, VolumeKind,
+    ApplicationId, Seid, SessionChange, Trigger, UrrChanges, UrrId, UsageReport, VolumeKind,
+    VolumeLimit,
 };
 use qlink_pfcp::sim::{Happened, SessionPlan};
 use qlink_pfcp::wire::{ApplicationPfds, CustomPfd, Pfd};
 use qlink_pfcp::{Answer, ContentBinding, Request, decode_answer, encode_request};
 use qlink_types::ids::{ContentId, Teid};
 use qlink_types::units::Bytes;
-use qlink_wire::gpdu_header;
+use qlink_wire::build::{TcpFields, tcp_packet};
+use qlink_wire::{TcpFlags, gpdu_header};
 
 use crate::film::{SEGMENT, content_of, download_to, film};
 use crate::network::{Network, UE, WITHIN};
@@ -138,6 +140,17 @@ impl Path {
             Direction::Downlink => &self.gnb,
         };
         out.recv(&mut buffer).unwrap();
+    }
+}
+
+impl Path {
+    /// Whether a packet leaves within a moment.
+    fn has_left(&self, (direction, _): &(Direction, Vec<u8>)) -> bool {
+        let out = match direction {
+            Direction::Uplink => &self.origin,
+            Direction::Downlink => &self.gnb,
+        };
+        out.recv(&mut [0; 2048]).is_ok()
     }
 }
 
@@ -300,25 +313,89 @@ fn a_film_with_a_flipped_second_half_is_reported_up_to_the_first_flipped_byte() 
     running.stop();
 }
 
-#[test]
-fn a_quota_of_proven_bytes_that_is_used_up_is_reported() {
-    let mut network = Network::new(53);
-    let running = network.start();
-    let film = film(SIZE);
-    let content = bind(&network, &film);
+/// Fetches a film of which the SMF lets a `quota` pass at a time; how often it was asked for more.
+fn fetch_by_quotas(network: &mut Network, n6: SocketAddr, film: &[u8], quota: u64) -> (Told, u64) {
+    let content = bind(network, film);
     network.associate();
+    let rules = measuring(network, vec![content], Some(quota));
+    let (session, fteid) = network.establish_rules(rules);
+    let path = Path::new(network, n6, fteid.teid);
+    path.gnb
+        .set_read_timeout(Some(Duration::from_millis(1)))
+        .unwrap();
+    let (mut told, mut grants) = (Told::default(), 1);
 
-    let rules = measuring(&network, vec![content], Some(SIZE as u64 / 2));
-    let told = watch(
-        &mut network,
-        rules,
-        running.info.n6,
-        &download_to(viewer(), &film),
-    );
+    for packet in download_to(viewer(), film) {
+        let mut stopped = network.drops("urr_quota_exhausted");
+        path.send(&packet);
+        while !path.has_left(&packet) {
+            if network.drops("urr_quota_exhausted") == stopped {
+                continue;
+            }
+            // The viewer acknowledges what it has; what is stopped comes again and again.
+            path.carry(&acknowledgement_before(&packet));
+            while told.count(Trigger::VolumeQuota) as u64 != grants {
+                told.listen(network);
+            }
+            assert!(told.bytes() <= quota * grants);
+            // Each grant ends with less than a segment unused.
+            assert!(told.bytes() + grants * SEGMENT as u64 > quota * grants);
+            network.modify(session, grant(quota));
+            grants += 1;
+            stopped = network.drops("urr_quota_exhausted");
+            path.send(&packet);
+        }
+        told.listen(network);
+        assert!(told.bytes() <= quota * grants);
+    }
+    (end(network, session, told), grants)
+}
 
-    assert_eq!(told.count(Trigger::VolumeQuota), 1, "{:?}", told.0);
-    assert_eq!(told.bytes(), SIZE as u64);
-    running.stop();
+/// The acknowledgement of everything before a packet of the server.
+fn acknowledgement_before((_, packet): &(Direction, Vec<u8>)) -> (Direction, Vec<u8>) {
+    let number = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
+    // Behind an IPv4 header and both ports.
+    let (seq, ack) = (number(24), number(28));
+    let fields = TcpFields::new(ack, seq, TcpFlags::ACK);
+    let origin = crate::film::address(crate::film::ORIGIN);
+    let inner = tcp_packet(viewer(), origin, &fields, &[]).unwrap();
+    (Direction::Uplink, inner)
+}
+
+/// As many proven bytes more.
+fn grant(quota: u64) -> SessionChange {
+    SessionChange {
+        update_urrs: vec![UrrChanges {
+            id: PROVEN,
+            volume_quota: Some(VolumeLimit {
+                total: Some(quota),
+                uplink: None,
+                downlink: None,
+            }),
+            ..UrrChanges::default()
+        }],
+        ..SessionChange::default()
+    }
+}
+
+#[test]
+fn a_used_up_quota_of_proven_bytes_stops_the_film_until_more_is_granted() {
+    for workers in [1, 2] {
+        let mut network = Network::new(53);
+        network.config.workers = workers;
+        let running = network.start();
+        let film = film(SIZE);
+
+        let quota = SIZE as u64 / 4;
+        let (told, grants) = fetch_by_quotas(&mut network, running.info.n6, &film, quota);
+
+        assert_eq!(told.bytes(), SIZE as u64);
+        // Each stops less than a segment before its end.
+        assert_eq!(grants, 5);
+        let totals = ArenaSet::open(&network.config.arena).unwrap().totals();
+        assert_eq!(totals.conservation_violations, 0);
+        running.stop();
+    }
 }
 
 /// Ends a process, which has something in its hands.

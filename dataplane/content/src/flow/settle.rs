@@ -70,6 +70,21 @@ impl FlowProof {
         deltas.user_charged
     }
 
+    /// Takes part in its session again after a restart: views were written without how much of
+    /// what is pending in them is heads and framing.
+    pub fn rejoin(&self, views: &mut [View]) {
+        let slot = self.primary.map(usize::from);
+        if let Some(view) = slot.and_then(|slot| views.get_mut(slot)) {
+            add(&mut view.pending_overhead, self.pending_overhead);
+        }
+    }
+
+    /// Lets `views`, which are copies, take the acknowledgement of everything that is pending in
+    /// this flow: what they have pending then is other flows'.
+    pub fn acknowledge_ahead(&self, views: &mut [View]) {
+        let _ = self.charge_ahead(views);
+    }
+
     fn settle_piece(
         &mut self,
         views: &mut [View],
@@ -114,7 +129,10 @@ impl FlowProof {
         let view = self
             .primary
             .and_then(|slot| views.get_mut(usize::from(slot)));
-        let classes = view.map_or(&mut self.unbound, |view| &mut view.classes);
+        let classes = view.map_or(&mut self.unbound, |view| {
+            take(&mut view.pending_overhead, bytes);
+            &mut view.classes
+        });
         take(&mut classes.pending, bytes);
         if self.verified {
             add(&mut classes.overhead_allowed, bytes);

@@ -96,13 +96,20 @@ impl<'a> Tally<'a> {
             let slot = entry.slot.or(primary);
             let view = slot.and_then(|slot| views.get_mut(usize::from(slot)));
             match view {
-                Some(view) => view.classes.absorb(&entry.classes),
+                Some(view) => {
+                    view.classes.absorb(&entry.classes);
+                    if entry.slot.is_none() {
+                        add(&mut view.pending_overhead, entry.classes.pending);
+                    }
+                }
                 None => unbound.absorb(&entry.classes),
             }
         }
         let view = primary.and_then(|slot| views.get_mut(usize::from(slot)));
         if let Some(view) = view {
             view.classes.absorb(unbound);
+            // What belongs to no content and waits is a head or framing.
+            add(&mut view.pending_overhead, unbound.pending);
             *unbound = Classes::default();
         }
     }

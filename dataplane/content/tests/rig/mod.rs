@@ -154,6 +154,7 @@ impl Rig {
         let mut again = vec![0; FlowProof::WORDS];
         self.flow.to_words(&mut again).unwrap();
         assert_eq!(words, again, "a state that was read is written as it was");
+        let pending: Vec<u64> = self.views.iter().map(View::pending_content).collect();
         for view in &mut self.views {
             let mut words = [0; View::WORDS];
             view.to_words(&mut words).unwrap();
@@ -161,6 +162,12 @@ impl Rig {
             assert_eq!(read, *view);
             *view = read;
         }
+        self.flow.rejoin(&mut self.views);
+        let again: Vec<u64> = self.views.iter().map(View::pending_content).collect();
+        assert_eq!(
+            again, pending,
+            "what is pending of each content is known again"
+        );
     }
 
     fn take(&mut self, deltas: Deltas) {

@@ -20,12 +20,14 @@ mod compile;
 mod list;
 mod pattern;
 mod search;
+mod set;
 
 pub use action::{Action, Out};
 pub use block::{CompiledPdr, ProofRule, RuleBlock};
 pub use compile::{ApplicationFilters, CompileError, NoApplications, PATTERNS_MAX};
 pub use list::{IndexList, PDR_QERS_MAX, PDR_URRS_MAX, QerList, UrrList};
 pub use pattern::PacketMeta;
+pub use set::UrrSet;
 
 #[cfg(test)]
 mod rules_tests;

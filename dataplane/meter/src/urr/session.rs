@@ -263,24 +263,47 @@ impl SessionUrrs {
         }
     }
 
-    /// Counts bytes that were proven, or charged apart from a packet that is still to leave, as
-    /// part of the change that states so. `kind` is never [`VolumeKind::Network`].
+    /// Counts bytes that were proven, or charged apart from a packet that is still to leave, in the
+    /// rule at `index` if it is of that kind, as part of the change that states so. `kind` is
+    /// never [`VolumeKind::Network`].
     pub fn account(
         &mut self,
-        urrs: &UrrList,
+        index: usize,
         kind: VolumeKind,
         (direction, bytes): (Direction, u64),
         update: &mut ProofUpdate<'_>,
     ) {
-        for index in urrs.iter() {
-            if let Some(state) = self.states.get_mut(index)
-                && state.rule.volume_kind == kind
-            {
-                state.account(direction, bytes);
-                if std::mem::take(&mut state.dirty.counters) {
-                    update.urr_counters(state.place, &state.counters);
-                }
+        if let Some(state) = self.states.get_mut(index)
+            && state.rule.volume_kind == kind
+        {
+            state.account(direction, bytes);
+            if std::mem::take(&mut state.dirty.counters) {
+                update.urr_counters(state.place, &state.counters);
             }
+        }
+    }
+
+    /// Bytes that the rule at `index` may still count before its volume quota is reached; `None`
+    /// without one.
+    #[must_use]
+    pub fn proven_left(&self, index: usize) -> Option<u64> {
+        self.states.get(index)?.proven_left()
+    }
+
+    /// Content bytes that may be pending under the rule at `index`: none when it is stopped,
+    /// `u64::MAX` without a quota.
+    #[inline]
+    #[must_use]
+    pub fn proven_room(&self, index: usize) -> u64 {
+        let state = self.states.get(index);
+        state.map_or(u64::MAX, UrrState::proven_room)
+    }
+
+    /// `bytes` content bytes more were too many for [`Self::proven_room`]: they were stopped. The
+    /// rule reports its quota as used up as soon as they are more than is left of it.
+    pub fn refuse(&mut self, index: usize, bytes: u64) {
+        if let Some(state) = self.states.get_mut(index) {
+            state.refuse(bytes);
         }
     }
 

@@ -51,6 +51,9 @@ pub(super) struct UrrState {
     touched: bool,
     /// The first report number that the control plane was not given in this process.
     unsent: u32,
+    /// The shortest piece of content that did not fit what is left of the quota, as long as other
+    /// pieces were under way that might not have counted.
+    short: Option<u64>,
 }
 
 impl UrrState {
@@ -88,6 +91,43 @@ impl UrrState {
             running: Running::default(),
             stopped: Triggers::NONE,
             touched: false,
+            short: None,
+        }
+    }
+
+    /// Bytes that may still be proven before the volume quota is reached; `None` without one.
+    pub(super) fn proven_left(&self) -> Option<u64> {
+        let quota = self.marks.limits.volume_quota?;
+        let (uplink, downlink) = self.volume_since(&self.marks.quota_from);
+        let left = |bound: Option<u64>, volume: u64| {
+            bound.map_or(u64::MAX, |bound| bound.saturating_sub(volume))
+        };
+        let total = left(quota.total, uplink.saturating_add(downlink));
+        Some(total.min(left(quota.downlink, downlink)))
+    }
+
+    /// Bytes that may be pending and still become proven; `u64::MAX` without a quota.
+    #[inline]
+    pub(super) fn proven_room(&self) -> u64 {
+        if self.rule.inactive {
+            u64::MAX
+        } else if !self.marks.stops.is_empty() {
+            0
+        } else {
+            self.proven_left().unwrap_or(u64::MAX)
+        }
+    }
+
+    /// A piece of `bytes` new content bytes did not fit [`Self::proven_room`]. Where it would not
+    /// even fit once nothing is pending any more, the quota is used up.
+    pub(super) fn refuse(&mut self, bytes: u64) {
+        if !self.marks.stops.is_empty() {
+            return;
+        }
+        if self.proven_left().is_some_and(|left| left < bytes) {
+            self.stop(QuotaStop::Volume);
+        } else {
+            self.short = Some(self.short.map_or(bytes, |short| short.min(bytes)));
         }
     }
 
@@ -309,7 +349,9 @@ impl UrrState {
         if self.drops_reached() {
             due = due.with(Trigger::DroppedThreshold);
         }
-        let exhausted = volume_reached(limits.volume_quota, &self.marks.quota_from);
+        let short = self.short.zip(self.proven_left());
+        let exhausted = volume_reached(limits.volume_quota, &self.marks.quota_from)
+            || short.is_some_and(|(short, left)| left < short);
         if exhausted && !self.marks.stops.has(QuotaStop::Volume) {
             self.marks.stops.add(QuotaStop::Volume);
             due = due.with(Trigger::VolumeQuota);
@@ -335,6 +377,7 @@ impl UrrState {
     }
 
     pub(super) fn grant_volume(&mut self, quota: Option<VolumeLimit>, now_ns: u64) {
+        self.short = None;
         self.marks.limits.volume_quota = quota;
         self.marks.quota_from.uplink = self.counters.uplink_bytes;
         self.marks.quota_from.downlink = self.counters.downlink_bytes;

@@ -566,13 +566,13 @@ fn proven_and_charged_bytes_have_their_own_rules() {
             ..urr(2)
         },
     ]);
-    let list = bench.list();
 
     let mut update = bench.arena.update();
     let proven = (Direction::Downlink, 900);
-    bench
-        .urrs
-        .account(&list, VolumeKind::Proven, proven, &mut update);
+    for index in 0..2 {
+        let urrs = &mut bench.urrs;
+        urrs.account(index, VolumeKind::Proven, proven, &mut update);
+    }
     update.commit();
     bench.down(100);
     bench.query();
