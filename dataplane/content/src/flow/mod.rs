@@ -5,6 +5,7 @@
 //!                                       -> settle (acknowledged or closed: pending -> class)
 //! ```
 
+mod charged;
 mod half;
 mod input;
 mod settle;

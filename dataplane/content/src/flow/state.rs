@@ -1,5 +1,7 @@
 //! The flow's state and what SYN, ACK, FIN and RST do to it.
 
+use qlink_kernel::prefetch;
+
 use super::half::Half;
 use super::input::{CloseReason, Context, Direction, DropReason, Policy, Segment, Verdict};
 use super::settle::Outcome;
@@ -55,14 +57,14 @@ impl Standing {
 
 /// The proof of one TCP flow: a plain value of fixed size that puts each payload byte into one
 /// class and can be stored as words after each packet.
+///
+/// What every segment looks at comes first in here and in each direction: it lies on few cache
+/// lines, which [`Self::prefetch`] asks for.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub struct FlowProof {
-    pub(super) up: Half,
-    pub(super) down: Half,
     pub(super) standing: Standing,
-    /// Downlink stream that waits for its acknowledgement; heads and framing inside are skipped.
-    pub(super) pending: Ranges<PENDING_RANGES>,
-    pub(super) queue: Queue,
+    pub(super) last_ns: u64,
     pub(super) pending_verified: u64,
     pub(super) pending_overhead: u64,
     pub(super) mismatches: u8,
@@ -72,10 +74,14 @@ pub struct FlowProof {
     pub(super) primary: Option<u16>,
     /// Bytes that wait for `primary`.
     pub(super) unbound: Classes,
+    pub(super) violations: u64,
+    /// Downlink stream that waits for its acknowledgement; heads and framing inside are skipped.
+    pub(super) pending: Ranges<PENDING_RANGES>,
+    pub(super) up: Half,
+    pub(super) down: Half,
+    pub(super) queue: Queue,
     /// Stated content length of the last responses, by message number; 0: unknown.
     pub(super) totals: [u64; RESPONSES_KEPT as usize],
-    pub(super) last_ns: u64,
-    pub(super) violations: u64,
 }
 
 impl FlowProof {
@@ -100,6 +106,17 @@ impl FlowProof {
         }
     }
 
+    /// Starts loading what nearly every segment needs.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(&self.standing);
+        prefetch(&self.unbound);
+        prefetch(&self.pending);
+        prefetch(&self.up);
+        prefetch(&self.down);
+        prefetch(&self.down.seen);
+    }
+
     /// Judges one segment: the class of each payload byte, and what its acknowledgement settles.
     ///
     /// Views are changed in place. After [`Verdict::Drop`] neither flow nor views have changed and
@@ -112,8 +129,12 @@ impl FlowProof {
         segment: &Segment<'_>,
     ) -> Verdict {
         if direction == Direction::Downlink
+            && self.standing == Standing::Proving
             && let Some(deltas) = self.steady(context, segment)
         {
+            return Verdict::Forward(deltas);
+        }
+        if let Some(deltas) = self.charged(context, direction, segment) {
             return Verdict::Forward(deltas);
         }
         match self.any(context, direction, segment) {
@@ -178,7 +199,7 @@ impl FlowProof {
         })
     }
 
-    fn any(
+    pub(super) fn any(
         &mut self,
         context: &mut Context<'_>,
         direction: Direction,
