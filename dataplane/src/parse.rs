@@ -6,8 +6,8 @@ use qlink_content::{Direction, Segment};
 use qlink_io::Descriptor;
 use qlink_meter::DropReason;
 use qlink_wire::{
-    GTPU_PORT, GtpuPacket, IpPacket, Reassembler, TcpSegment, WireError, parse_gtpu, parse_ip,
-    parse_tcp, parse_udp, protocol, strip_link,
+    GTPU_PORT, GtpuPacket, IpPacket, LinkType, Reassembler, TcpSegment, WireError, parse_gtpu,
+    parse_ip, parse_tcp, parse_udp, protocol, strip_link,
 };
 
 /// A GTP-U message and the outer addresses it came with.
@@ -60,6 +60,19 @@ pub fn parse_frame<'a>(
         gtpu,
         message: udp.payload,
     }))
+}
+
+/// What may be a usual G-PDU, from the IPv4 header on.
+#[inline(always)]
+pub(crate) fn usual_packet(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
+    match link {
+        LinkType::Ethernet => match frame.split_first_chunk::<14>()? {
+            ([.., 0x08, 0x00], packet) => Some(packet),
+            _ => None,
+        },
+        LinkType::RawIp => Some(frame),
+        _ => None,
+    }
 }
 
 /// What stands behind the inner IP header.

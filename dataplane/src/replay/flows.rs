@@ -7,12 +7,14 @@ use qlink_content::{
     CloseReason, Context, Direction, EBB_NS, FlowProof, HEAD_WORDS, IDLE_NS, LimitReason, Policy,
     Verdict, View,
 };
-use qlink_meter::DropReason;
+use qlink_kernel::prefetch_slice;
+use qlink_meter::{DropReason, KeyedIndex, TableKey, process_secret};
 use qlink_types::units::Bytes;
+use qlink_wire::TcpSegment;
 
 use super::report::ContentRow;
 use crate::contents::SessionContents;
-use crate::parse::{Inner, Transport, Tunnelled, proof_segment};
+use crate::parse::proof_segment;
 
 /// Most flows open at once (chosen: 32 KiB of head logs each, 128 MiB in all).
 const FLOWS_MAX: usize = 4096;
@@ -24,7 +26,52 @@ const SWEEP: usize = 2;
 type Endpoint = (IpAddr, u16);
 
 /// Both inner endpoints, the smaller first.
-type FlowKey = (Endpoint, Endpoint);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FlowKey(Endpoint, Endpoint);
+
+impl FlowKey {
+    fn new(from: Endpoint, to: Endpoint) -> Self {
+        let (smaller, larger) = sorted(from, to);
+        Self(smaller, larger)
+    }
+}
+
+impl TableKey for FlowKey {
+    const EMPTY: Self = Self((IpAddr::EMPTY, 0), (IpAddr::EMPTY, 0));
+
+    #[inline]
+    fn hash(&self, secret: u64) -> u64 {
+        let (smaller, larger) = (self.0, self.1);
+        let seed = (smaller.0, u32::from(smaller.1)).hash(secret);
+        (larger.0, u32::from(larger.1)).hash(seed)
+    }
+}
+
+/// Where a packet was seen: outer addresses and the TEID.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outer {
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) teid: u32,
+}
+
+/// Both ends of a packet and their hash.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    key: FlowKey,
+    hash: u64,
+}
+
+/// An inner TCP packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TcpPacket<'a> {
+    pub(super) ends: Ends,
+    pub(super) src: IpAddr,
+    pub(super) dst: IpAddr,
+    pub(super) segment: TcpSegment<'a>,
+    /// As [`crate::parse::Inner::payload_len`].
+    pub(super) payload_len: u32,
+}
 
 /// Both outer addresses, the smaller first: one hop of the subscriber's traffic.
 type Hop = (IpAddr, IpAddr);
@@ -38,9 +85,13 @@ struct Flow {
     hop: Hop,
     subscriber: Endpoint,
     session: usize,
-    proof: FlowProof,
+    /// Apart, so that looking a flow up does not step over thousands of bytes.
+    proof: Box<FlowProof>,
     heads: Vec<u64>,
 }
+
+/// Nobody's flow.
+const NEVER: u64 = u64::MAX;
 
 #[derive(Debug)]
 struct Session {
@@ -53,8 +104,10 @@ struct Session {
 #[derive(Debug)]
 pub(super) struct LearnedFlows {
     contents: SessionContents,
-    by_key: HashMap<FlowKey, usize>,
+    by_key: KeyedIndex<FlowKey>,
     flows: Vec<Option<Flow>>,
+    /// When a packet of each flow was last seen, or [`NEVER`].
+    seen: Vec<u64>,
     free: Vec<usize>,
     /// Head logs of closed flows, to be used again.
     spare_heads: Vec<Vec<u64>>,
@@ -68,8 +121,9 @@ impl LearnedFlows {
     pub(super) fn new(contents: SessionContents) -> Self {
         Self {
             contents,
-            by_key: HashMap::new(),
+            by_key: KeyedIndex::new(FLOWS_MAX, process_secret()),
             flows: Vec::new(),
+            seen: Vec::new(),
             free: Vec::new(),
             spare_heads: Vec::new(),
             sessions: Vec::new(),
@@ -78,27 +132,54 @@ impl LearnedFlows {
         }
     }
 
+    /// Whether there is nothing to prove.
+    #[inline]
+    pub(super) fn proves_nothing(&self) -> bool {
+        self.contents.0.is_empty()
+    }
+
+    /// The ends of a packet, looked for: starts loading their place.
+    #[inline]
+    pub(super) fn search(&self, from: Endpoint, to: Endpoint) -> Ends {
+        let key = FlowKey::new(from, to);
+        let hash = self.by_key.hash(&key);
+        self.by_key.prefetch(hash);
+        Ends { key, hash }
+    }
+
+    /// Starts loading the flow of these ends, some packets after [`Self::search`]; its number.
+    #[inline]
+    pub(super) fn prefetch(&self, ends: &Ends) -> Option<usize> {
+        let number = self.by_key.get_hashed(ends.hash, &ends.key)? as usize;
+        prefetch_slice(&self.flows, number);
+        // The end of this one.
+        prefetch_slice(&self.flows, number.saturating_add(1));
+        Some(number)
+    }
+
+    /// Starts loading its proof, some packets after [`Self::prefetch`].
+    #[inline]
+    pub(super) fn prefetch_proof(&self, number: usize) {
+        if let Some(Some(flow)) = self.flows.get(number) {
+            flow.proof.prefetch();
+        }
+    }
+
     /// Proves a packet's bytes if it belongs to a flow of this hop.
     pub(super) fn packet(
         &mut self,
-        outer: &Tunnelled<'_>,
-        inner: &Inner<'_>,
+        outer: &Outer,
+        packet: &TcpPacket<'_>,
         now_ns: u64,
     ) -> Result<(), DropReason> {
-        if self.contents.0.is_empty() {
-            return Ok(());
-        }
-        self.sweep(now_ns);
-        let Transport::Tcp(tcp) = &inner.transport else {
-            return Ok(());
-        };
-        let from = (inner.ip.src, tcp.src_port);
-        let to = (inner.ip.dst, tcp.dst_port);
-        let key = sorted(from, to);
+        let tcp = &packet.segment;
+        let from = (packet.src, tcp.src_port);
+        let to = (packet.dst, tcp.dst_port);
+        let Ends { key, hash } = packet.ends;
         let hop = sorted(outer.source, outer.destination);
-        let tunnel = (outer.destination, outer.gtpu.teid);
-        let number = match self.by_key.get(&key) {
-            Some(number) => *number,
+        let tunnel = (outer.destination, outer.teid);
+        let number = match self.by_key.get_hashed(hash, &key) {
+            Some(number) => number as usize,
             None if tcp.flags.rst() => return Ok(()),
             None => {
                 let subscriber =
@@ -131,9 +212,13 @@ impl LearnedFlows {
             now_ns,
             policy: Policy::Replay,
         };
-        let segment = proof_segment(tcp, inner.payload_len);
+        let segment = proof_segment(tcp, packet.payload_len);
         let verdict = flow.proof.segment(&mut context, direction, &segment);
-        if flow.proof.closed().is_some() {
+        let (last, closed) = (flow.proof.idle_since(), flow.proof.closed().is_some());
+        if let Some(seen) = self.seen.get_mut(number) {
+            *seen = last;
+        }
+        if closed {
             self.close(number);
         }
         match verdict {
@@ -179,7 +264,7 @@ impl LearnedFlows {
             hop,
             subscriber,
             session,
-            proof: FlowProof::new(now_ns),
+            proof: Box::new(FlowProof::new(now_ns)),
             heads: self
                 .spare_heads
                 .pop()
@@ -189,13 +274,15 @@ impl LearnedFlows {
             Some(number) => number,
             None => {
                 self.flows.push(None);
+                self.seen.push(NEVER);
                 self.flows.len().saturating_sub(1)
             }
         };
         if let Some(place) = self.flows.get_mut(number) {
             *place = Some(flow);
         }
-        self.by_key.insert(key, number);
+        // At most `FLOWS_MAX` flows are open, for which there is room.
+        let _ = self.by_key.insert(key, u32::try_from(number).unwrap_or(0));
         Ok(number)
     }
 
@@ -222,33 +309,44 @@ impl LearnedFlows {
         let Some(flow) = self.flows.get_mut(number).and_then(Option::take) else {
             return;
         };
+        if let Some(seen) = self.seen.get_mut(number) {
+            *seen = NEVER;
+        }
         self.by_key.remove(&flow.key);
         self.spare_heads.push(flow.heads);
         self.free.push(number);
     }
 
-    /// Closes flows that were idle too long, a few per packet.
-    fn sweep(&mut self, now_ns: u64) {
-        for _ in 0..SWEEP.min(self.flows.len()) {
+    /// Closes flows that were idle too long, a few for each of `packets`.
+    pub(super) fn sweep(&mut self, packets: usize, now_ns: u64) {
+        for _ in 0..packets.saturating_mul(SWEEP).min(self.seen.len()) {
             self.cursor = self.cursor.saturating_add(1);
-            if self.cursor >= self.flows.len() {
+            if self.cursor >= self.seen.len() {
                 self.cursor = 0;
             }
             let number = self.cursor;
-            let Some(flow) = self.flows.get_mut(number).and_then(Option::as_mut) else {
-                continue;
-            };
-            let idle = now_ns.saturating_sub(flow.proof.idle_since());
-            let reason = match flow.proof.is_ebbing() {
-                true if idle >= EBB_NS => CloseReason::Reset,
-                false if idle >= IDLE_NS => CloseReason::Idle,
-                _ => continue,
-            };
-            if let Some(session) = self.sessions.get_mut(flow.session) {
-                flow.proof.close(&mut session.views, reason);
+            let last = self.seen.get(number).copied().unwrap_or(NEVER);
+            let idle = now_ns.saturating_sub(last);
+            if idle >= EBB_NS.min(IDLE_NS) {
+                self.close_idle(number, idle);
             }
-            self.close(number);
         }
+    }
+
+    #[cold]
+    fn close_idle(&mut self, number: usize, idle: u64) {
+        let Some(flow) = self.flows.get_mut(number).and_then(Option::as_mut) else {
+            return;
+        };
+        let reason = match flow.proof.is_ebbing() {
+            true if idle >= EBB_NS => CloseReason::Reset,
+            false if idle >= IDLE_NS => CloseReason::Idle,
+            _ => return,
+        };
+        if let Some(session) = self.sessions.get_mut(flow.session) {
+            flow.proof.close(&mut session.views, reason);
+        }
+        self.close(number);
     }
 
     /// One row per content and session that carried any byte of it.

@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qlink_io::pcap::{CaptureError, PcapSource};
-use qlink_io::{Burst, IoError, PacketSource, clock};
+use qlink_io::{BURST_MAX, Burst, Descriptor, IoError, PacketSource, clock};
+use qlink_kernel::prefetch_slice;
 use qlink_meter::DropReason;
 use qlink_types::ids::ContentId;
-use qlink_wire::{Reassembler, ReassemblyLimits};
+use qlink_wire::{LinkType, Reassembler, ReassemblyLimits, parse_tcp, usual_gpdu_packet};
 
-use super::flows::LearnedFlows;
+use super::flows::{Ends, LearnedFlows, Outer, TcpPacket};
 use super::report::Report;
 use super::tunnels::Tunnels;
 use crate::contents::{Copy, SessionContents};
-use crate::parse::{parse_frame, parse_inner};
+use crate::parse::{Transport, UsualInner, UsualPorts, parse_frame, parse_inner, usual_packet};
 
 /// How to replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,6 +85,15 @@ pub fn replay(files: &[PathBuf], options: &ReplayOptions) -> Result<Report, Repl
     replay.finish()
 }
 
+/// A packet whose headers have the usual shape.
+struct Usual<'a> {
+    outer: Outer,
+    tunnel_hash: u64,
+    inner: UsualInner<'a>,
+    /// Its ends, when it may be proven.
+    ends: Option<Ends>,
+}
+
 /// One replay under way.
 #[derive(Debug)]
 struct Replay {
@@ -133,37 +143,129 @@ impl Replay {
         }
     }
 
+    /// Packets of the usual shape are looked at one stage after the other, so that what one of
+    /// them waits for comes while others are worked on. All are counted in the file's order.
     fn burst(&mut self, source: &impl PacketSource, burst: &Burst) {
         for descriptor in burst {
-            self.packets = self.packets.saturating_add(1);
-            self.fragments.expire(descriptor.timestamp_ns);
-            let frame = source.frame(descriptor);
-            let tunnelled = match parse_frame(descriptor, frame, &mut self.fragments) {
-                Ok(Some(tunnelled)) => tunnelled,
-                Ok(None) => continue,
-                Err(reason) => {
-                    count(&mut self.drops, reason, 1);
-                    continue;
-                }
+            prefetch_slice(source.frame(descriptor), 0);
+            prefetch_slice(source.frame(descriptor), 64);
+        }
+        let mut known = [const { None }; BURST_MAX];
+        for (place, descriptor) in known.iter_mut().zip(burst) {
+            *place = self.recognise(descriptor.link, source.frame(descriptor));
+        }
+        let mut numbers = [None; BURST_MAX];
+        for (number, packet) in numbers.iter_mut().zip(&known) {
+            let ends = packet.as_ref().and_then(|packet| packet.ends.as_ref());
+            *number = ends.and_then(|ends| self.flows.prefetch(ends));
+        }
+        for number in numbers.into_iter().flatten() {
+            self.flows.prefetch_proof(number);
+        }
+        let mut now_ns = 0;
+        for (packet, descriptor) in known.iter().zip(burst) {
+            now_ns = descriptor.timestamp_ns;
+            let counted = match packet {
+                Some(packet) => self.usual(packet, now_ns),
+                None => self.unusual(descriptor, source.frame(descriptor)),
             };
-            if !tunnelled.gtpu.is_gpdu() {
-                count(&mut self.drops, DropReason::GtpuSignalling, 1);
-                continue;
-            }
-            let Ok(inner) = parse_inner(tunnelled.gtpu.payload) else {
-                count(&mut self.drops, DropReason::InnerMalformed, 1);
-                continue;
-            };
-            let tunnel = (tunnelled.destination, tunnelled.gtpu.teid);
-            if !self.tunnels.count(tunnel, inner.ip.total_len) {
-                count(&mut self.drops, DropReason::TeidUnknown, 1);
-                continue;
-            }
-            let now_ns = descriptor.timestamp_ns;
-            if let Err(reason) = self.flows.packet(&tunnelled, &inner, now_ns) {
+            if let Err(reason) = counted {
                 count(&mut self.drops, reason, 1);
             }
         }
+        self.packets = self.packets.saturating_add(burst.len() as u64);
+        self.flows.sweep(burst.len(), now_ns);
+    }
+
+    /// A packet of the usual shape; `None` says nothing about the frame.
+    #[inline]
+    fn recognise<'a>(&self, link: LinkType, frame: &'a [u8]) -> Option<Usual<'a>> {
+        let packet = usual_packet(link, frame)?;
+        let (source, gpdu) = usual_gpdu_packet(packet)?;
+        let destination = *packet.get(16..)?.first_chunk::<4>()?;
+        let inner = UsualInner::of(gpdu.payload)?;
+        let outer = Outer {
+            source: source.into(),
+            destination: destination.into(),
+            teid: gpdu.teid,
+        };
+        let tunnel_hash = self.tunnels.hash(&(outer.destination, outer.teid));
+        self.tunnels.prefetch(tunnel_hash);
+        let ends = (inner.ports == UsualPorts::Tcp && !self.flows.proves_nothing()).then(|| {
+            let ports = inner.bytes.get(20..).and_then(<[u8]>::first_chunk::<4>);
+            let [a, b, c, d] = ports.copied().unwrap_or_default();
+            let from = (inner.src.into(), u16::from_be_bytes([a, b]));
+            let to = (inner.dst.into(), u16::from_be_bytes([c, d]));
+            self.flows.search(from, to)
+        });
+        Some(Usual {
+            outer,
+            tunnel_hash,
+            inner,
+            ends,
+        })
+    }
+
+    #[inline]
+    fn usual(&mut self, packet: &Usual<'_>, now_ns: u64) -> Result<(), DropReason> {
+        let (outer, inner) = (&packet.outer, &packet.inner);
+        let tunnel = (outer.destination, outer.teid);
+        if !(self.tunnels).count(packet.tunnel_hash, tunnel, inner.total_len) {
+            return Err(DropReason::TeidUnknown);
+        }
+        let Some(ends) = packet.ends else {
+            return Ok(());
+        };
+        let segment = inner.bytes.get(20..).unwrap_or_default();
+        let segment = parse_tcp(segment).map_err(|_| DropReason::InnerMalformed)?;
+        let packet = TcpPacket {
+            ends,
+            src: inner.src.into(),
+            dst: inner.dst.into(),
+            segment,
+            payload_len: inner.payload_len,
+        };
+        self.flows.packet(outer, &packet, now_ns)
+    }
+
+    #[inline(never)]
+    fn unusual(&mut self, descriptor: &Descriptor, frame: &[u8]) -> Result<(), DropReason> {
+        self.fragments.expire(descriptor.timestamp_ns);
+        let Some(tunnelled) = parse_frame(descriptor, frame, &mut self.fragments)? else {
+            return Ok(());
+        };
+        if !tunnelled.gtpu.is_gpdu() {
+            return Err(DropReason::GtpuSignalling);
+        }
+        let inner = parse_inner(tunnelled.gtpu.payload).map_err(|_| DropReason::InnerMalformed)?;
+        let outer = Outer {
+            source: tunnelled.source,
+            destination: tunnelled.destination,
+            teid: tunnelled.gtpu.teid,
+        };
+        let tunnel = (outer.destination, outer.teid);
+        let hash = self.tunnels.hash(&tunnel);
+        if !self.tunnels.count(hash, tunnel, inner.ip.total_len) {
+            return Err(DropReason::TeidUnknown);
+        }
+        let Transport::Tcp(segment) = inner.transport else {
+            return Ok(());
+        };
+        if self.flows.proves_nothing() {
+            return Ok(());
+        }
+        let (from, to) = (
+            (inner.ip.src, segment.src_port),
+            (inner.ip.dst, segment.dst_port),
+        );
+        let packet = TcpPacket {
+            ends: self.flows.search(from, to),
+            src: inner.ip.src,
+            dst: inner.ip.dst,
+            segment,
+            payload_len: inner.payload_len,
+        };
+        self.flows.packet(&outer, &packet, descriptor.timestamp_ns)
     }
 
     fn finish(mut self) -> Result<Report, ReplayError> {

@@ -40,10 +40,22 @@ impl Tunnels {
         }
     }
 
+    /// The hash to be used with [`Self::prefetch`] and [`Self::count`].
+    #[inline]
+    pub(super) fn hash(&self, key: &(IpAddr, u32)) -> u64 {
+        self.index.hash(key)
+    }
+
+    /// Starts loading the place of a hash.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
     /// Counts a packet of `length` inner bytes; `false` when there is no room for another tunnel.
     #[inline]
-    pub(super) fn count(&mut self, key: (IpAddr, u32), length: u32) -> bool {
-        let place = match self.index.get(&key) {
+    pub(super) fn count(&mut self, hash: u64, key: (IpAddr, u32), length: u32) -> bool {
+        let place = match self.index.get_hashed(hash, &key) {
             Some(place) => place as usize,
             None => match self.learn(key) {
                 Some(place) => place,
@@ -108,7 +120,8 @@ mod tests {
         let mut tunnels = Tunnels::new();
         for round in 0..2 {
             for teid in 0..10_000 {
-                assert!(tunnels.count((IpAddr::from([1, 1, 1, 1]), teid), 10 + round));
+                let key = (IpAddr::from([1, 1, 1, 1]), teid);
+                assert!(tunnels.count(tunnels.hash(&key), key, 10 + round));
             }
         }
 

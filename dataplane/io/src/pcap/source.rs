@@ -15,6 +15,10 @@ use crate::{Burst, Descriptor, IoError, PacketSource};
 /// Bytes held at once (chosen: twice the longest block, so that compacting is rare).
 const WINDOW_BYTES: usize = 1 << 20;
 
+/// Bytes read at once (chosen: a quarter of the second-level cache of a small core, so that what was
+/// read is still there when it is looked at).
+const READ_BYTES: usize = 1 << 18;
+
 /// Longest block that is looked into: a packet of the longest length with plenty of options.
 pub(super) const BLOCK_MAX: usize = WINDOW_BYTES / 2;
 
@@ -303,7 +307,8 @@ impl<R: Read> Window<R> {
         self.end = self.end.saturating_sub(self.start);
         self.start = 0;
         loop {
-            let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+            let stop = self.end.saturating_add(READ_BYTES).min(self.buffer.len());
+            let room = self.buffer.get_mut(self.end..stop).unwrap_or_default();
             match self.reader.read(room) {
                 Ok(read) => {
                     self.end = self.end.saturating_add(read).min(self.buffer.len());
