@@ -20,20 +20,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: uplink SESSIONS SECONDS".into());
     };
     let mut rig = traffic::Plain::new(sessions.parse()?);
-    let bursts = 20_000_u32;
-    for _ in 0..bursts {
+    let passes = 10_000_u32;
+    for _ in 0..passes {
         rig.pass();
     }
     let end = cpu_ns()?.saturating_add(seconds.parse::<u64>()?.saturating_mul(1_000_000_000));
     let mut figures = Vec::new();
     loop {
         let before = cpu_ns()?;
-        for _ in 0..bursts {
+        for _ in 0..passes {
             rig.pass();
         }
         let after = cpu_ns()?;
         let spent = u32::try_from(after.saturating_sub(before))?;
-        figures.push(f64::from(spent) / f64::from(bursts) / 32.0);
+        figures.push(f64::from(spent) / f64::from(passes) / f64::from(traffic::PASS_PACKETS));
         if after > end {
             break;
         }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: u32 = 9;
 
 /// Bursts between two looks at the clock.
-const BURSTS: u32 = 1_000;
+const PASSES: u32 = 1_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -66,17 +66,17 @@ fn rate(workers: usize, sessions: u32, round: Duration) -> Result<f64, Box<dyn E
 /// Packets per second of one worker, its memory being warm.
 fn work(sessions: u32, round: Duration, start: &Barrier) -> f64 {
     let mut rig = traffic::Plain::new(sessions);
-    for _ in 0..BURSTS {
+    for _ in 0..PASSES {
         rig.pass();
     }
     start.wait();
     let started = Instant::now();
     let mut packets = 0_u32;
     while started.elapsed() < round {
-        for _ in 0..BURSTS {
+        for _ in 0..PASSES {
             rig.pass();
         }
-        packets = packets.saturating_add(32 * BURSTS);
+        packets = packets.saturating_add(traffic::PASS_PACKETS * PASSES);
     }
     let elapsed = started.elapsed();
     rig.assert_all_passed();

@@ -7,8 +7,8 @@ use qlink_content::{
 };
 use qlink_io::clock;
 use qlink_meter::{
-    ArenaLayout, BurstDelta, CounterArena, FlowTable, HotSession, INFLIGHT_MAX, Recovered,
-    SessionIdentity, SessionSlot, SessionTable, ViewIdentity, process_secret,
+    ArenaLayout, BurstSums, CounterArena, FlowTable, HotSession, Recovered, SessionIdentity,
+    SessionSlot, SessionTable, ViewIdentity, process_secret,
 };
 use qlink_pfcp::{Cause, ContentUsage, Refusal, SessionRules, SessionUsage};
 use qlink_types::ids::ContentId;
@@ -146,7 +146,7 @@ pub struct Plane {
     /// Why sponsored sessions were charged, by slot.
     pub(crate) charges: Box<[Option<Box<Charges>>]>,
     /// What the running burst adds, by session.
-    pub(crate) entries: Vec<(SessionSlot, BurstDelta)>,
+    pub(crate) entries: BurstSums,
     /// For each place of a view the session that uses it, live or closed.
     view_owners: Box<[Option<SessionSlot>]>,
     sweep_at: usize,
@@ -181,7 +181,7 @@ impl Plane {
             policy: Policy::Live,
             tracer: Tracer::new(),
             charges: (0..sessions).map(|_| None).collect(),
-            entries: Vec::with_capacity(INFLIGHT_MAX),
+            entries: BurstSums::new(),
             view_owners: vec![None; limits.views as usize].into_boxed_slice(),
             sweep_at: 0,
             searched_ns: None,

@@ -229,9 +229,7 @@ impl Plane {
     /// What the session's personal payer has been billed, the running burst included.
     #[inline]
     fn billed(&self, slot: SessionSlot) -> u64 {
-        let entry = self.sessions.get(slot).and_then(HotSession::entry);
-        let running = entry.and_then(|entry| self.entries.get(entry));
-        let running = running.map_or(0, |(_, delta)| delta.personal);
+        let running = self.entries.get(slot).map_or(0, |delta| delta.personal);
         self.arena.billed(slot).saturating_add(running)
     }
 

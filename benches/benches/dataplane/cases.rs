@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::film::{SEGMENT, Sponsored, Stage, bytes_of};
-use crate::traffic::{PAYLOAD, Plain, own_teid, plain_rules, plain_uplinks};
+use crate::traffic::{PASS_PACKETS, PAYLOAD, Plain, own_teid, plain_rules, plain_uplinks};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use qlink_benches::Random;
 use qlink_meter::{HotSession, SessionSlot, SessionTable};
@@ -111,7 +111,7 @@ fn look_up(table: &SessionTable, burst: &[Teid]) -> u32 {
 /// Plain traffic from frame to transmit, all counters on.
 pub(crate) fn pipeline_uplink(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipeline::uplink");
-    group.throughput(Throughput::Elements(BURST as u64));
+    group.throughput(Throughput::Elements(PASS_PACKETS.into()));
     for sessions in [1, 1_000, 60_000, 1_000_000_u32] {
         let mut rig = None;
         let name = format!("sessions={sessions} burst={BURST} payload={PAYLOAD}");

@@ -8,6 +8,7 @@ use qlink_dataplane::pipeline::{Ports, Side, process_burst};
 use qlink_dataplane::plane::{Neighbours, Plane, PlaneLimits};
 use qlink_io::mem::{MemSink, MemSource};
 use qlink_io::{Burst, PacketSource as _};
+use qlink_kernel::prefetch_slice;
 use qlink_meter::{CounterArena, SessionSlot, WorkerCounter};
 use qlink_pfcp::{DownlinkPath, Payer, SessionRules};
 use qlink_types::ids::{SessionId, Teid};
@@ -16,6 +17,8 @@ use qlink_wire::{LinkType, PduSessionInfo, TcpFlags};
 
 /// Inner TCP payload of a plain packet, bytes.
 pub(crate) const PAYLOAD: usize = 512;
+/// Packets of one [`Plain::pass`].
+pub(crate) const PASS_PACKETS: u32 = 64;
 /// Content flows that a plane has room for: the default of the configuration.
 pub(crate) const FLOWS: u32 = 512;
 
@@ -120,7 +123,8 @@ pub(crate) struct Plain {
     plane: Plane,
     source: MemSource,
     ports: Ports<MemSink, MemSink>,
-    burst: Burst,
+    /// The running burst and the one after it, in turns.
+    bursts: [Burst; 2],
 }
 
 impl Plain {
@@ -132,19 +136,28 @@ impl Plain {
                 n3: MemSink::new(),
                 n6: MemSink::new(),
             },
-            burst: Burst::new(),
+            bursts: [Burst::new(), Burst::new()],
         }
     }
 
-    /// One burst from frame to transmit.
+    /// Two bursts from frame to transmit. The next one's headers come into the cache meanwhile, as
+    /// a network card puts frames there before it tells of them.
     pub(crate) fn pass(&mut self) {
-        self.source.recv_burst(&mut self.burst).unwrap();
-        let now_ns = self
-            .burst
-            .iter()
-            .next()
-            .map_or(0, |first| first.timestamp_ns);
-        let (source, burst) = (&self.source, &self.burst);
+        self.half(0);
+        self.half(1);
+    }
+
+    fn half(&mut self, number: usize) {
+        let next = &mut self.bursts[1 - number];
+        self.source.recv_burst(next).unwrap();
+        for descriptor in &*next {
+            let frame = self.source.frame(descriptor);
+            prefetch_slice(frame, 0);
+            prefetch_slice(frame, 64);
+        }
+        let burst = &self.bursts[number];
+        let now_ns = burst.iter().next().map_or(0, |first| first.timestamp_ns);
+        let source = &self.source;
         process_burst(
             &mut self.plane,
             Side::N3,

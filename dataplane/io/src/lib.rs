@@ -17,6 +17,7 @@
 //! | [`interfaces`] | the addresses that the machine has itself |
 //! | [`arena`] | the shared file mapping that counters live in and that survives `kill -9` |
 //! | [`filemap`] | a file as `&[u8]`, for content copies |
+//! | [`huge`] | tables in huge pages |
 //! | [`seqpacket`] | message sockets between processes of one machine |
 //! | [`wait`] | blocking until one of several descriptors is readable |
 //! | [`clock`] | nanoseconds, read once per burst |
@@ -46,6 +47,7 @@ mod families;
 pub mod filemap;
 pub mod frame;
 pub mod handover;
+pub mod huge;
 pub mod interfaces;
 mod map;
 pub mod mem;

@@ -39,7 +39,12 @@ impl MemSource {
     #[must_use]
     pub fn new(frames: Vec<Vec<u8>>, link: LinkType, repeats: u64) -> Self {
         let mut source = Self {
-            slab: Vec::with_capacity(frames.iter().map(Vec::len).sum()),
+            slab: Vec::with_capacity(
+                frames
+                    .iter()
+                    .map(|frame| frame.len().next_multiple_of(64))
+                    .sum(),
+            ),
             frames: Vec::with_capacity(frames.len()),
             link,
             next: 0,
@@ -65,7 +70,10 @@ impl MemSource {
     pub fn push(&mut self, frame: &[u8]) {
         // A longer frame than 4 GiB does not exist; it would be cut, never misread.
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        self.frames.push((self.slab.len(), length));
+        // As in the buffers of a card, a frame begins a cache line (of 64 bytes).
+        let start = self.slab.len().next_multiple_of(64);
+        self.slab.resize(start, 0);
+        self.frames.push((start, length));
         self.slab.extend_from_slice(frame);
         self.next = 0;
         self.rounds_left = 1;

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use qlink_io::arena::{Arena, ArenaError};
+use qlink_io::huge;
+use qlink_kernel::prefetch_slice;
 use qlink_types::units::Incarnation;
 
 use crate::identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
 use crate::inflight::{self, BurstDelta};
-use crate::layout::{ArenaLayout, LAYOUT_VERSION, Places, ROW_IDENTITY_WORDS, header};
+use crate::layout::{ArenaLayout, LAYOUT_VERSION, LINE_WORDS, Places, ROW_IDENTITY_WORDS, header};
 use crate::migrate;
 use crate::reason::DropReason;
 use crate::record::{Row, StageSink, add, load, store};
@@ -160,7 +162,8 @@ worker_counters! {
 #[derive(Debug)]
 pub(crate) enum Backing {
     File(Arena),
-    Memory(Box<[AtomicU64]>),
+    /// Words, and how many of them lie in front of the first whole cache line.
+    Memory(Box<[AtomicU64]>, usize),
 }
 
 impl Backing {
@@ -168,7 +171,7 @@ impl Backing {
     pub(crate) fn words(&self) -> &[AtomicU64] {
         match self {
             Self::File(arena) => arena.words(),
-            Self::Memory(words) => words,
+            Self::Memory(words, skip) => words.get(*skip..).unwrap_or_default(),
         }
     }
 }
@@ -200,9 +203,12 @@ impl CounterArena {
     /// Counters in the memory of this process alone, all zero.
     #[must_use]
     pub fn in_memory(layout: ArenaLayout) -> Self {
-        let words = (0..layout.words()).map(|_| AtomicU64::new(0)).collect();
+        // A file's words begin with a page, so rows there lie on as few lines as they can.
+        let spare = LINE_WORDS.saturating_sub(1);
+        let words = huge::table(layout.words().saturating_add(spare), |_| AtomicU64::new(0));
+        let skip = words.as_ptr().align_offset(LINE_WORDS * 8).min(spare);
         let mut arena = Self {
-            backing: Backing::Memory(words),
+            backing: Backing::Memory(words, skip),
             layout,
             places: Places::of(&layout),
             shards: 1,
@@ -387,7 +393,9 @@ impl CounterArena {
     /// Starts loading what packets count of a session.
     #[inline]
     pub fn prefetch_usage(&self, slot: SessionSlot) {
-        self.places.traffic(slot.index()).prefetch(self.words());
+        let (words, row) = (self.words(), self.places.traffic(slot.index()));
+        prefetch_slice(words, row.at);
+        prefetch_slice(words, row.at.saturating_add(LINE_WORDS));
     }
 
     /// Starts a session in `slot` with all counters at zero.

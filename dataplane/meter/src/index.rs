@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 
+use qlink_io::huge;
 use qlink_kernel::prefetch_slice;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -93,7 +94,7 @@ impl<K: TableKey> KeyedIndex<K> {
             value: VACANT,
         };
         Self {
-            entries: vec![vacant; places].into_boxed_slice(),
+            entries: huge::table(places, |_| vacant),
             mask: places.saturating_sub(1),
             len: 0,
             limit,

@@ -75,6 +75,19 @@ impl BurstDelta {
         self.personal = self.personal.saturating_add(packet.personal);
     }
 
+    /// Becomes one packet.
+    #[inline(always)]
+    pub(crate) const fn set(&mut self, packet: &PacketDelta) {
+        let (bytes, one) = (packet.bytes as u64, 1);
+        (self.uplink_bytes, self.uplink_packets) = (0, 0);
+        (self.downlink_bytes, self.downlink_packets) = (0, 0);
+        match packet.direction {
+            Direction::Uplink => (self.uplink_bytes, self.uplink_packets) = (bytes, one),
+            Direction::Downlink => (self.downlink_bytes, self.downlink_packets) = (bytes, one),
+        }
+        (self.user_charged, self.personal) = (packet.user_charged, packet.personal);
+    }
+
     /// Adds this to what a session's packets count.
     #[inline]
     pub(crate) const fn apply(&self, traffic: &mut Traffic) {

@@ -45,7 +45,7 @@ const DROP_WORDS: usize = 128;
 /// Words reserved for worker counters.
 const WORKER_WORDS: usize = 64;
 /// Words of a cache line; the arena begins with one.
-const LINE_WORDS: usize = 8;
+pub(crate) const LINE_WORDS: usize = 8;
 /// Words of a session's traffic row and of the unused one behind it.
 const TRAFFIC_STRIDE: usize = 2 * LINE_WORDS;
 /// Words of a session's identity in versions 1 and 2.

@@ -33,6 +33,7 @@ mod record;
 mod redo;
 mod rules;
 mod session;
+mod sums;
 mod sync;
 mod teid;
 mod urr;
@@ -61,6 +62,7 @@ pub use rules::{
     UrrSet,
 };
 pub use session::{HotSession, SessionKind, SessionSlot, SessionTable, prefix_of};
+pub use sums::BurstSums;
 pub use teid::{TEID_REST_NS, TeidAllocator};
 pub use urr::{
     Deadlines, PENDING_MAX, PacketCount, QuotaStop, QuotaStops, RecoveredUrr, SESSION_URRS_MAX,

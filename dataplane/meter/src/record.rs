@@ -10,8 +10,6 @@
 
 use std::hint::select_unpredictable;
 
-use qlink_kernel::prefetch_slice;
-
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// How often a reader tries before it gives up (chosen: a writer commits a row at most some
@@ -108,14 +106,6 @@ impl Row {
             return None;
         };
         Some(Whole { guard, even, odd })
-    }
-
-    /// Starts loading the guard and both slots.
-    #[inline]
-    pub(crate) fn prefetch(self, words: &[AtomicU64]) {
-        for line in 0..=Self::words(self.len) >> 3 {
-            prefetch_slice(words, self.at.saturating_add(line << 3));
-        }
     }
 
     /// Makes the prepared slot the state.

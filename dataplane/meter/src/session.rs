@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use qlink_io::huge;
 use qlink_kernel::prefetch_slice;
 use qlink_pfcp::SessionRules;
 use qlink_types::ids::Teid;
@@ -46,9 +47,6 @@ pub enum SessionKind {
     Ruled,
 }
 
-/// Not in the running burst.
-const NO_ENTRY: u8 = u8::MAX;
-
 /// [`ChargeMode`] without its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PayerKind {
@@ -78,9 +76,6 @@ pub struct HotSession {
     payer_limit: u64,
     repeat: RepeatPolicy,
     sponsored: bool,
-    /// Its place among the sessions of the running burst, or [`NO_ENTRY`]. Here, because the line
-    /// is there already.
-    entry: u8,
 }
 
 const _: () = assert!(
@@ -101,7 +96,6 @@ impl HotSession {
         payer_limit: 0,
         repeat: RepeatPolicy::ChargeUser,
         sponsored: false,
-        entry: NO_ENTRY,
     };
 
     /// The hot part of `rules`, which must carry their TEID; `None` when they do not.
@@ -131,7 +125,6 @@ impl HotSession {
                 .as_ref()
                 .map_or(RepeatPolicy::ChargeUser, |sponsor| sponsor.repeat),
             sponsored: rules.sponsor.is_some(),
-            entry: NO_ENTRY,
         })
     }
 
@@ -169,13 +162,6 @@ impl HotSession {
     pub const fn is_sponsored(&self) -> bool {
         self.sponsored
     }
-
-    /// Its place among the sessions of the running burst.
-    #[inline]
-    #[must_use]
-    pub fn entry(&self) -> Option<usize> {
-        (self.entry != NO_ENTRY).then_some(self.entry.into())
-    }
 }
 
 /// Sessions by slot, by TEID and by subscriber address. All memory is taken at construction.
@@ -195,7 +181,7 @@ impl SessionTable {
     pub fn new(capacity: u32, secret: u64) -> Self {
         let capacity = (capacity as usize).clamp(1, 1 << 20);
         Self {
-            sessions: vec![HotSession::EMPTY; capacity].into_boxed_slice(),
+            sessions: huge::table(capacity, |_| HotSession::EMPTY),
             foreign: KeyedIndex::new(capacity, secret),
             by_ue: KeyedIndex::new(capacity, secret),
             peers: KeyedIndex::new(capacity, secret),
@@ -298,25 +284,6 @@ impl SessionTable {
         }
         if self.foreign.get(&session.teid.get()) == Some(slot.0) {
             self.foreign.remove(&session.teid.get());
-        }
-    }
-
-    /// The place of a slot's session in the running burst; it gets `next` when it has none.
-    /// `None`: the slot is out of range, or `next` is above 254.
-    #[inline]
-    pub fn enter(&mut self, slot: SessionSlot, next: usize) -> Option<usize> {
-        let session = self.sessions.get_mut(slot.index())?;
-        if session.entry == NO_ENTRY {
-            session.entry = u8::try_from(next).unwrap_or(NO_ENTRY);
-        }
-        session.entry()
-    }
-
-    /// Undoes [`Self::enter`] when the burst is over.
-    #[inline]
-    pub fn leave(&mut self, slot: SessionSlot) {
-        if let Some(session) = self.sessions.get_mut(slot.index()) {
-            session.entry = NO_ENTRY;
         }
     }
 

@@ -6,12 +6,13 @@ use qlink_io::Descriptor;
 use qlink_meter::{DropReason, SessionSlot, WorkerCounter};
 use qlink_types::ids::Teid;
 use qlink_wire::{
-    GTPU_PORT, GtpuPacket, LinkType, UsualGpdu, parse_gtpu, parse_ip, parse_udp, protocol,
-    strip_link, usual_gpdu, usual_gpdu_packet,
+    GTPU_PORT, GtpuPacket, UsualGpdu, parse_gtpu, parse_ip, parse_udp, protocol, strip_link,
+    usual_gpdu, usual_gpdu_packet,
 };
 
 use super::heed::{SignalIn, signal};
 use super::{NO_QFI, Parsed, Side};
+use crate::parse::usual_packet;
 use crate::plane::Plane;
 use crate::shard::Handed;
 
@@ -123,20 +124,26 @@ impl Plane {
     }
 
     /// The session of a packet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, packet: &Parsed<'_>) -> Option<SessionSlot> {
-        let slot = match packet {
-            Parsed::Done | Parsed::Signal(_) => return None,
+        // One question after the other: a table of jumps costs more than both.
+        let slot = if let Parsed::Uplink { teid, .. } = packet {
             // Finding it has loaded it.
-            Parsed::Uplink { teid, .. } => self.sessions.by_teid(*teid)?.0,
-            Parsed::Downlink { ue_hash, ue, .. } => {
-                let found = self.sessions.slot_of_ue(*ue_hash, ue);
-                let slot = found.or_else(|| self.slot_of_prefix(ue))?;
-                self.sessions.prefetch_slot(slot);
-                slot
-            }
+            self.sessions.by_teid(*teid)?.0
+        } else if let Parsed::Downlink { ue_hash, ue, .. } = packet {
+            self.find_subscriber(*ue_hash, ue)?
+        } else {
+            return None;
         };
         self.arena.prefetch_usage(slot);
+        Some(slot)
+    }
+
+    #[inline]
+    fn find_subscriber(&self, ue_hash: u64, ue: &IpAddr) -> Option<SessionSlot> {
+        let found = self.sessions.slot_of_ue(ue_hash, ue);
+        let slot = found.or_else(|| self.slot_of_prefix(ue))?;
+        self.sessions.prefetch_slot(slot);
         Some(slot)
     }
 
@@ -165,8 +172,10 @@ impl Plane {
             Parsed::Uplink { teid, .. } => self.others.uplink(*teid, descriptor, frame),
             Parsed::Downlink { ue, .. } => self.others.downlink(ue, descriptor, frame),
         };
-        if handed == Handed::Over {
-            self.arena.count(WorkerCounter::HandedOver, 1);
+        match handed {
+            Handed::Over => self.arena.count(WorkerCounter::HandedOver, 1),
+            Handed::Refused => self.arena.count_drop(DropReason::HandoverFull, 1),
+            Handed::Nobody => {}
         }
         handed
     }
@@ -178,19 +187,6 @@ impl Plane {
             IpAddr::V4(_) => None,
             IpAddr::V6(ue) => self.sessions.slot_of_prefix(*ue),
         }
-    }
-}
-
-/// What may be a usual G-PDU, from the IPv4 header on.
-#[inline(always)]
-fn usual_packet(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
-    match link {
-        LinkType::Ethernet => match frame.split_first_chunk::<14>()? {
-            ([.., 0x08, 0x00], packet) => Some(packet),
-            _ => None,
-        },
-        LinkType::RawIp => Some(frame),
-        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Stages 4 to 6: what a burst adds is noted, its packets are sent, what was accepted is counted.
 
 use qlink_io::{BURST_MAX, IoError, Outgoing, PacketSink};
-use qlink_meter::{BurstDelta, DropReason, WorkerCounter};
+use qlink_meter::{DropReason, WorkerCounter};
 
 use super::{Planned, Ports, Sent, Side};
 use crate::plane::Plane;
@@ -10,7 +10,7 @@ impl Plane {
     #[inline]
     pub(super) fn note(&mut self) {
         if !self.entries.is_empty() {
-            self.arena.note_burst(&self.entries);
+            self.arena.note_burst(self.entries.as_slice());
         }
     }
 
@@ -167,17 +167,16 @@ impl Plane {
             self.ruled.measured.clear();
             self.commit_ruled(now_ns);
         } else if !self.entries.is_empty() {
-            self.arena.commit_burst(&self.entries);
+            self.arena.commit_burst(self.entries.as_slice());
         }
         let (mut packets, mut bytes) = (0_u64, 0_u64);
-        for (slot, delta) in &self.entries {
+        for (_, delta) in self.entries.as_slice() {
             packets = packets
                 .saturating_add(delta.uplink_packets)
                 .saturating_add(delta.downlink_packets);
             bytes = bytes
                 .saturating_add(delta.uplink_bytes)
                 .saturating_add(delta.downlink_bytes);
-            self.sessions.leave(*slot);
         }
         self.entries.clear();
         self.arena
@@ -190,9 +189,7 @@ impl Plane {
     /// Sums up again what the burst adds, of accepted packets alone.
     #[cold]
     fn expect_accepted(&mut self, planned: &[Planned<'_>]) {
-        for (_, delta) in &mut self.entries {
-            *delta = BurstDelta::default();
-        }
+        self.entries.reset();
         for plan in planned.iter().filter(|plan| plan.accepted) {
             self.expect_packet(plan.slot, &plan.delta);
         }

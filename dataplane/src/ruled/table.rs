@@ -465,12 +465,12 @@ impl Plane {
         let (table, rules) = (&self.sessions, &mut self.ruled.sessions);
         let kind = |slot| table.get(slot).map_or(SessionKind::Direct, |hot| hot.kind);
         self.arena
-            .commit_burst_with(&self.entries, kind, |slot, update| {
+            .commit_burst_with(self.entries.as_slice(), kind, |slot, update| {
                 if let Some(Some(ruled)) = rules.get_mut(slot.index()) {
                     ruled.urrs.settle(update, unix);
                 }
             });
-        for (slot, _) in &self.entries {
+        for (slot, _) in self.entries.as_slice() {
             if kind(*slot) == SessionKind::Ruled {
                 self.ruled.publish(*slot, now_ns);
             }
