@@ -26,7 +26,7 @@ STEPS=(
     "tests     unit, property, integration tests"
     "dpdk      the packet back end of feature dpdk: lints, tests, the binary compiles with it"
     "doctests  examples in documentation"
-    "loom      the arena's rows under every interleaving of writer and reader"
+    "loom      arena rows, waking of workers under every interleaving of their threads"
     "fuzz      fuzz targets compile and run shortly"
     "demo      qlink demo plays, its figures are exact, its JSON follows the schema"
 )
@@ -134,7 +134,7 @@ step_doctests() {
 # The flag changes what is compiled, so builds with it have a place of their own.
 step_loom() {
     CARGO_TARGET_DIR="$CARGO_TARGET_DIR/loom" RUSTFLAGS="--cfg loom -C link-arg=-fuse-ld=mold" \
-        cargo test --locked --profile ci -p qlink-meter --test loom_record
+        cargo test --locked --profile ci -p qlink-meter -p qlink-io --test 'loom_*'
 }
 
 # Fuzz targets are workspaces of their own: they need compiler flags that the product must not

@@ -16,9 +16,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use process::{PATIENCE, Process};
+use qlink_meter::ArenaReader;
 use qlink_pfcp::{Answer, Cause, Request, TraceOrder, TraceReport, TraceState, TraceWriter};
 use qlink_types::codec::Text;
-use qlink_types::ids::SessionId;
+use qlink_types::ids::{SessionId, Teid};
 
 fn session(number: u8) -> SessionId {
     SessionId::new([number; 16])
@@ -57,6 +58,18 @@ fn finished(process: &Process, number: u8) -> TraceReport {
     }
 }
 
+/// Sends a datagram that lies about its source, and waits until it is dropped; its inner length.
+fn spoofed_uplink(process: &Process, teid: Teid) -> usize {
+    let arena = ArenaReader::open(process.folder.path().join("arena")).unwrap();
+    let length = process.send_uplink(9, teid, 40);
+    let started = Instant::now();
+    while !arena.drops().contains_key("source_spoofed") {
+        assert!(started.elapsed() < PATIENCE, "the datagram is not dropped");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    length
+}
+
 fn path(process: &Process) -> PathBuf {
     process.folder.path().join("trace.pcapng")
 }
@@ -89,9 +102,10 @@ fn both_sides_of_the_traced_session_are_in_the_file_with_their_verdicts_and_no_o
     // Four packets: one of them lies about its source, and is dropped.
     let started = process.ask(&order(1, &path, 4));
     assert!(matches!(started, Answer::Traced { .. }), "{started:?}");
+    // One after the other: a worker takes what waits on N3 before what waits on N6.
     let lengths = [
         process.uplink(1, one, 100),
-        process.send_uplink(9, one, 40),
+        spoofed_uplink(&process, one),
         process.downlink(1, 1_300),
         process.uplink(1, one, 7),
     ];

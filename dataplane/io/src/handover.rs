@@ -15,10 +15,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::asleep::Asleep;
 use crate::burst::BURST_MAX;
 use crate::{Burst, Descriptor, IoError, PacketSource};
 
@@ -149,14 +149,14 @@ impl PacketSource for Inbox {
 /// Wakes a thread that sleeps in [`crate::wait::wait`]; silent while it is awake.
 #[derive(Debug, Clone)]
 pub struct Bell {
-    asleep: Arc<AtomicBool>,
+    asleep: Arc<Asleep>,
     wire: Arc<UnixDatagram>,
 }
 
 /// The sleeper's end of a [`Bell`].
 #[derive(Debug)]
 pub struct Sleeper {
-    asleep: Arc<AtomicBool>,
+    asleep: Arc<Asleep>,
     wire: UnixDatagram,
 }
 
@@ -169,7 +169,7 @@ pub fn bell() -> io::Result<(Bell, Sleeper)> {
     let (ring, rung) = UnixDatagram::pair()?;
     ring.set_nonblocking(true)?;
     rung.set_nonblocking(true)?;
-    let asleep = Arc::new(AtomicBool::new(false));
+    let asleep = Arc::new(Asleep::new());
     let bell = Bell {
         asleep: Arc::clone(&asleep),
         wire: Arc::new(ring),
@@ -181,10 +181,7 @@ impl Bell {
     /// Wakes the sleeper if it sleeps or is about to. What was queued before this call is seen by
     /// it before it sleeps again.
     pub fn ring(&self) {
-        // Pairs with the fence of `prepare`: either the sleeper sees what was queued, or this
-        // thread sees that it is about to sleep.
-        fence(Ordering::SeqCst);
-        if self.asleep.swap(false, Ordering::Relaxed) {
+        if self.asleep.ask() {
             // A full socket buffer means that the sleeper is being woken already.
             let _ = self.wire.send(&[1]);
         }
@@ -194,14 +191,12 @@ impl Bell {
 impl Sleeper {
     /// Announces sleep. Look for work once more after this and before waiting on [`AsFd::as_fd`].
     pub fn prepare(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        // Pairs with the fence of `ring`.
-        fence(Ordering::SeqCst);
+        self.asleep.announce();
     }
 
     /// Ends the announcement and takes the rings that were heard.
     pub fn awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.asleep.end();
         let mut byte = [0; 1];
         while self.wire.recv(&mut byte).is_ok() {}
     }

@@ -37,6 +37,7 @@
 )]
 
 pub mod arena;
+mod asleep;
 mod burst;
 pub mod clock;
 #[cfg(feature = "dpdk")]
@@ -59,6 +60,7 @@ pub mod packet;
 pub mod pcap;
 pub mod probe;
 pub mod seqpacket;
+mod sync;
 mod sys;
 pub mod tun;
 pub mod udp;

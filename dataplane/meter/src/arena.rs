@@ -1,7 +1,7 @@
 //! The writer's side of the counters.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::AtomicU64;
 
 use qlink_io::arena::{Arena, ArenaError};
 use qlink_io::huge;
@@ -13,7 +13,7 @@ use crate::inflight::{self, BurstDelta};
 use crate::layout::{ArenaLayout, LAYOUT_VERSION, LINE_WORDS, Places, ROW_IDENTITY_WORDS, header};
 use crate::migrate;
 use crate::reason::DropReason;
-use crate::record::{Row, StageSink, add, load, store};
+use crate::record::{Row, StageSink, add, load, open_place, store};
 use crate::redo::{self, RedoList};
 use crate::session::{SessionKind, SessionSlot};
 use crate::urr::RecoveredUrr;
@@ -433,21 +433,12 @@ impl CounterArena {
         SessionIdentity::from_words(&words)
     }
 
-    /// Guarded by an odd number while it changes: identities change rarely, readers wait.
+    /// Identities change rarely: readers wait.
     fn write_identity(&self, slot: SessionSlot, identity: &[u64]) {
-        if slot.index() >= self.layout.sessions {
-            return;
+        if slot.index() < self.layout.sessions {
+            let row = self.places.identity(slot.index());
+            row.write(self.words(), identity);
         }
-        let at = self.places.session(slot.index());
-        let guard = load(self.words(), at) | 1;
-        store(self.words(), at, guard);
-        fence(Ordering::Release);
-        let padding = std::iter::repeat(&0);
-        let padded = identity.iter().chain(padding).take(SessionIdentity::WORDS);
-        for (place, word) in (at.saturating_add(1)..).zip(padded) {
-            store(self.words(), place, *word);
-        }
-        store(self.words(), at, guard.wrapping_add(1));
     }
 
     #[inline]
@@ -479,7 +470,7 @@ impl CounterArena {
         sink.put_all(classes);
         encode(&mut sink);
         row.flip(self.words());
-        self.open_place(self.places.view(view), &identity.to_words());
+        open_place(self.words(), self.places.view(view), &identity.to_words());
     }
 
     /// Opens the place `flow`; `encode` writes its first state.
@@ -495,19 +486,8 @@ impl CounterArena {
         let row = self.places.flow_row(flow);
         encode(&mut row.stage(self.words()));
         row.flip(self.words());
-        self.open_place(self.places.flow(flow), &identity.to_words());
+        open_place(self.words(), self.places.flow(flow), &identity.to_words());
         self.count(WorkerCounter::FlowsOpened, 1);
-    }
-
-    /// The first word says whether a place is open, so it goes last.
-    pub(crate) fn open_place(&self, at: usize, identity: &[u64]) {
-        let Some((open, rest)) = identity.split_first() else {
-            return;
-        };
-        for (place, word) in (at.saturating_add(1)..).zip(rest) {
-            store(self.words(), place, *word);
-        }
-        store(self.words(), at, *open);
     }
 
     /// Closes the place `view`.

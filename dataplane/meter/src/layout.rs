@@ -24,7 +24,7 @@
 
 use crate::identity::SessionIdentity;
 use crate::inflight::{ENTRY_WORDS, INFLIGHT_MAX};
-use crate::record::Row;
+use crate::record::{Row, Sealed};
 use crate::sync::AtomicU64;
 use crate::urr::{SESSION_URRS_MAX, UrrCounters, UrrMarks};
 use crate::usage::{Proven, Traffic, Usage};
@@ -258,6 +258,15 @@ impl Places {
     pub(crate) const fn session(&self, slot: usize) -> usize {
         self.sessions
             .saturating_add(slot.saturating_mul(self.session_stride))
+    }
+
+    /// Who a session is.
+    #[inline]
+    pub(crate) const fn identity(&self, slot: usize) -> Sealed {
+        Sealed {
+            at: self.session(slot),
+            len: SessionIdentity::WORDS,
+        }
     }
 
     /// What packets count of a session; of this version.

@@ -5,18 +5,17 @@ mod occupancy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::AtomicU64;
 
 use qlink_io::arena::{ArenaError, ArenaView};
 use qlink_pfcp::{ContentUsage, SessionUsage};
 use qlink_types::ids::SessionId;
-use qlink_types::units::{Bytes, Incarnation};
+use qlink_types::units::Incarnation;
 
 use crate::arena::WorkerCounter;
-use crate::identity::{SessionIdentity, SessionState, ViewIdentity};
+use crate::identity::{SessionIdentity, SessionState};
 use crate::layout::{
-    ArenaLayout, LAYOUT_JOINED, LAYOUT_VERSION, LAYOUT_WITHOUT_URRS, Places, ROW_IDENTITY_WORDS,
-    UrrPlace, VIEW_HEAD_WORDS, header,
+    ArenaLayout, LAYOUT_JOINED, LAYOUT_VERSION, LAYOUT_WITHOUT_URRS, Places, UrrPlace, header,
 };
 use crate::reason::DropReason;
 use crate::record::load;
@@ -224,47 +223,21 @@ impl ArenaReader {
     }
 
     fn identity(&self, slot: usize) -> Option<SessionIdentity> {
-        let at = self.places.session(slot);
-        let guard = self.words().get(at)?;
-        for _ in 0..10_000 {
-            // Pairs with the Release store that ends a change.
-            let before = guard.load(Ordering::Acquire);
-            let mut words = [0; SessionIdentity::WORDS];
-            for (to, place) in words.iter_mut().zip(at.saturating_add(1)..) {
-                *to = load(self.words(), place);
-            }
-            // Pairs with the Release fence that begins one.
-            fence(Ordering::Acquire);
-            if before & 1 == 0 && guard.load(Ordering::Relaxed) == before {
-                return SessionIdentity::from_words(&words);
-            }
-            std::hint::spin_loop();
-        }
-        None
+        let mut words = [0; SessionIdentity::WORDS];
+        self.places.identity(slot).read(self.words(), &mut words)?;
+        SessionIdentity::from_words(&words)
     }
 
     /// What each view has proven, by session slot.
     fn contents(&self) -> BTreeMap<u32, Vec<(u16, ContentUsage)>> {
         let mut contents: BTreeMap<u32, Vec<(u16, ContentUsage)>> = BTreeMap::new();
-        for view in 0..self.layout.views {
-            let at = self.places.view(view);
-            let identity: Vec<u64> = (at..)
-                .take(ROW_IDENTITY_WORDS)
-                .map(|place| load(self.words(), place))
-                .collect();
-            let mut classes = [0; VIEW_HEAD_WORDS];
-            let row = self.places.view_row(view);
-            if let Some(identity) = ViewIdentity::from_words(&identity)
-                && row.read(self.words(), &mut classes).is_some()
-            {
-                let [_, verified_unique, ..] = classes;
-                let usage = ContentUsage {
-                    content: identity.content,
-                    verified_unique: Bytes::new(verified_unique),
-                };
-                let of_session = contents.entry(identity.session.get()).or_default();
-                of_session.push((identity.position, usage));
-            }
+        for view in self.views() {
+            let usage = ContentUsage {
+                content: view.content,
+                verified_unique: view.classes.verified_unique,
+            };
+            let of_session = contents.entry(view.slot.get()).or_default();
+            of_session.push((view.position, usage));
         }
         contents
     }

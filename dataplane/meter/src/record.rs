@@ -7,6 +7,8 @@
 //! The single writer prepares the other slot and then raises the guard by one: that store is the
 //! change, before it everything is old, after it everything is new. A reader copies the slot that
 //! the guard names and looks at the guard again; it tries again when the guard has moved.
+//!
+//! What changes rarely has one slot, and a guard that is odd while it changes ([`Sealed`]).
 
 use std::hint::select_unpredictable;
 
@@ -135,6 +137,52 @@ impl Row {
     }
 }
 
+/// A row of one slot of `len` words behind a guard at `at`; readers wait while it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// Place of the guard.
+    pub(crate) at: usize,
+    /// Words of the slot.
+    pub(crate) len: usize,
+}
+
+impl Sealed {
+    /// Replaces the slot by `content`, filled up with zeros.
+    pub(crate) fn write(self, words: &[AtomicU64], content: &[u64]) {
+        let guard = load(words, self.at) | 1;
+        store(words, self.at, guard);
+        // Whoever sees a word of the new slot sees the guard odd: for the fence in `read`.
+        fence(Ordering::Release);
+        let padded = content.iter().chain(std::iter::repeat(&0)).take(self.len);
+        for (place, word) in (self.at.saturating_add(1)..).zip(padded) {
+            if let Some(place) = words.get(place) {
+                write_word(place, *word, Ordering::Relaxed);
+            }
+        }
+        store(words, self.at, guard.wrapping_add(1));
+    }
+
+    /// Copies the slot to `out`; `None` when it is changing all the time, or was left half
+    /// changed by a writer that died.
+    pub(crate) fn read(self, words: &[AtomicU64], out: &mut [u64]) -> Option<()> {
+        let guard = words.get(self.at)?;
+        for _ in 0..TRIES {
+            // Pairs with the Release store that ends `write`.
+            let before = guard.load(Ordering::Acquire);
+            for (to, place) in out.iter_mut().zip(self.at.saturating_add(1)..) {
+                *to = load(words, place);
+            }
+            // Pairs with the Release fence of `write`.
+            fence(Ordering::Acquire);
+            if before & 1 == 0 && guard.load(Ordering::Relaxed) == before {
+                return Some(());
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+}
+
 /// A row in memory.
 struct Whole<'a, const N: usize> {
     guard: &'a AtomicU64,
@@ -203,6 +251,28 @@ pub(crate) fn load(words: &[AtomicU64], at: usize) -> u64 {
 pub(crate) fn store(words: &[AtomicU64], at: usize, value: u64) {
     if let Some(word) = words.get(at) {
         write_word(word, value, Ordering::Release);
+    }
+}
+
+/// Writes who has the place at `at`, behind the state that it begins with. The first word says
+/// whether a place is open, so it goes last.
+pub(crate) fn open_place(words: &[AtomicU64], at: usize, identity: &[u64]) {
+    let Some((open, rest)) = identity.split_first() else {
+        return;
+    };
+    for (place, word) in (at.saturating_add(1)..).zip(rest) {
+        store(words, place, *word);
+    }
+    store(words, at, *open);
+}
+
+/// Reads who has the place at `at`. A row that was read between two equal answers is theirs: a
+/// place is closed before its row is made ready for the next one.
+pub(crate) fn read_identity(words: &[AtomicU64], at: usize, out: &mut [u64]) {
+    let places = words.get(at..).unwrap_or_default();
+    for (to, word) in out.iter_mut().zip(places) {
+        // Pairs with the Release store that opens the place.
+        *to = word.load(Ordering::Acquire);
     }
 }
 

@@ -9,7 +9,7 @@ use qlink_pfcp::model::UrrId;
 use crate::arena::{CounterArena, ProofUpdate};
 use crate::inflight::BurstDelta;
 use crate::layout::{Places, URR_IDENTITY_WORDS, UrrPlace};
-use crate::record::{Row, load, store};
+use crate::record::{Row, load, open_place, read_identity, store};
 use crate::session::SessionSlot;
 use crate::sync::AtomicU64;
 use crate::urr::{RecoveredUrr, UrrCounters, UrrMarks};
@@ -41,9 +41,10 @@ pub(crate) fn read(words: &[AtomicU64], places: &Places, place: UrrPlace) -> Opt
 }
 
 fn identity(words: &[AtomicU64], places: &Places, place: UrrPlace) -> Option<(SessionSlot, UrrId)> {
-    let at = places.urr(place);
-    let open = load(words, at);
-    let slot = u32::try_from(load(words, at.saturating_add(1))).ok()?;
+    let mut identity = [0; 2];
+    read_identity(words, places.urr(place), &mut identity);
+    let [open, slot] = identity;
+    let slot = u32::try_from(slot).ok()?;
     let urr = u32::try_from(open >> 32).ok()?;
     (open & 1 == 1).then_some((SessionSlot::new(slot), UrrId::new(urr)))
 }
@@ -70,7 +71,7 @@ impl CounterArena {
         update.commit();
         let open = 1 | u64::from(urr.get()) << 32;
         let words: [u64; URR_IDENTITY_WORDS] = [open, slot.get().into(), 0, 0];
-        self.open_place(self.places.urr(place), &words);
+        open_place(self.words(), self.places.urr(place), &words);
         Some(place)
     }
 

@@ -9,7 +9,7 @@ use qlink_types::units::Bytes;
 use super::ArenaReader;
 use crate::identity::{FlowIdentity, ViewIdentity};
 use crate::layout::{ROW_IDENTITY_WORDS, VIEW_HEAD_WORDS};
-use crate::record::load;
+use crate::record::read_identity;
 use crate::session::SessionSlot;
 
 /// One content in one session, at one moment.
@@ -104,10 +104,9 @@ impl ArenaReader {
         (0..self.layout.flows).filter(is_open).count()
     }
 
-    fn row_identity(&self, at: usize) -> Vec<u64> {
-        (at..)
-            .take(ROW_IDENTITY_WORDS)
-            .map(|place| load(self.words(), place))
-            .collect()
+    fn row_identity(&self, at: usize) -> [u64; ROW_IDENTITY_WORDS] {
+        let mut identity = [0; ROW_IDENTITY_WORDS];
+        read_identity(self.words(), at, &mut identity);
+        identity
     }
 }
