@@ -1,6 +1,6 @@
 """Writes captures of GTP-U traffic made by scapy, a foreign encoder, into a folder.
 
-usage: scapy_traffic.py FOLDER
+usage: scapy_traffic.py FOLDER SEED
 """
 
 import random
@@ -23,7 +23,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import CookedLinux, Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
 
-RANDOM = random.Random(2026)
+RANDOM = random.Random(int(sys.argv[2]))
 
 
 def payload(length):

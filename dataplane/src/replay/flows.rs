@@ -365,9 +365,14 @@ impl LearnedFlows {
                 rows.push(ContentRow {
                     content: *content,
                     content_bytes: classes.verified_unique,
+                    overhead_bytes: classes.overhead_allowed,
+                    pending_bytes: classes.pending,
+                    repeat_bytes: classes.verified_repeat,
                     retransmit_bytes: classes.retransmit,
                     session: name.map_or_else(String::new, |(peer, teid)| format!("{peer}/{teid}")),
+                    undelivered_bytes: classes.undelivered,
                     user_charged_bytes: classes.user_charged,
+                    wire_payload_bytes: classes.wire_payload,
                 });
             }
         }

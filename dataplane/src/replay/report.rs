@@ -23,20 +23,31 @@ pub struct TunnelRow {
     pub teid: Teid,
 }
 
-/// Bytes of one content in one learned session.
+/// Bytes of one content in one learned session, in classes: `wire_payload_bytes` is the sum of all
+/// others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ContentRow {
     /// The content.
     pub content: ContentId,
     /// Proven and acknowledged for the first time.
     pub content_bytes: Bytes,
+    /// Heads within their allowance.
+    pub overhead_bytes: Bytes,
+    /// Neither acknowledged nor given up when the captures end.
+    pub pending_bytes: Bytes,
+    /// Proven and acknowledged again, in another place of a stream.
+    pub repeat_bytes: Bytes,
     /// Further copies of the same stream positions.
     pub retransmit_bytes: Bytes,
     /// The session: outer destination and TEID of its uplink tunnel, or where no uplink packet
     /// was seen of its downlink tunnel, as `address/teid`.
     pub session: String,
+    /// Never acknowledged.
+    pub undelivered_bytes: Bytes,
     /// What the session's payer would pay.
     pub user_charged_bytes: Bytes,
+    /// TCP payload of the content's flows, both directions.
+    pub wire_payload_bytes: Bytes,
 }
 
 #[derive(Debug, Serialize)]

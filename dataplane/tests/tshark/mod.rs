@@ -25,8 +25,37 @@ pub(crate) fn has_tshark() -> bool {
     runs
 }
 
+/// Lets a script of `tests` that uses scapy write into `folder`; `false` with a note where scapy is
+/// not there.
+pub(crate) fn scapy_wrote(script: &str, folder: &Path, seed: &str) -> bool {
+    // Debian's scapy belongs to Debian's Python, which may not be the first one in PATH.
+    let system = Path::new("/usr/bin/python3");
+    let python = if system.exists() {
+        system
+    } else {
+        Path::new("python3")
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(script);
+    let made = Command::new(python)
+        .arg(script)
+        .arg(folder)
+        .arg(seed)
+        .output();
+    let made = made.unwrap();
+    let notes = String::from_utf8_lossy(&made.stderr).into_owned();
+    if notes.contains("No module named 'scapy'") {
+        eprintln!("skipped: scapy is not installed");
+        return false;
+    }
+    assert!(made.status.success(), "{notes}");
+    true
+}
+
 /// What tshark counts in a capture: the first GTP-U layer of each frame that is not quoted in an
 /// ICMP error, its TEID, the outer destination and the length that the inner IP header states.
+/// Datagrams whose outer fragments contradict each other are nobody's.
 pub(crate) fn tshark_tunnels(capture: &Path) -> Tunnels {
     let fields = [
         "frame.protocols",
@@ -36,6 +65,8 @@ pub(crate) fn tshark_tunnels(capture: &Path) -> Tunnels {
         "ip.len",
         "ipv6.dst",
         "ipv6.plen",
+        "ip.fragment.overlap.conflict",
+        "ipv6.fragment.overlap.conflict",
     ];
     let mut command = Command::new("tshark");
     command.arg("-n").arg("-r").arg(capture);
@@ -67,6 +98,9 @@ pub(crate) fn tshark_tunnels(capture: &Path) -> Tunnels {
 }
 
 fn tunnel_of(columns: &[&str]) -> Option<((String, u32), u64)> {
+    if !columns[7].is_empty() || !columns[8].is_empty() {
+        return None;
+    }
     let list = |index: usize| -> Vec<&str> { columns[index].split(',').collect() };
     let (v4_dst, v4_len) = (list(3), list(4));
     let (v6_dst, v6_len) = (list(5), list(6));
