@@ -425,7 +425,7 @@ fn assemble(
     let bells: Vec<Bell> = start.ends.iter().map(|end| end.bell.clone()).collect();
     let mut ways = connect(&bells, config.max_sessions, process_secret());
     let beside = (ways.as_mut_slice(), &mut site.own);
-    let tunnel = Tunnel::open(config, &start.association, &bells, beside)?;
+    let tunnel = Tunnel::open(config, &start, &bells, beside)?;
     let info = info(config, &start, &site)?;
     let (told, answers) = bounded(ANSWERS_MAX);
     let own = infrastructure(config, site.own);

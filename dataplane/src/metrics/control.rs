@@ -6,6 +6,7 @@ use qlink_pfcp::node::{Node, Note};
 use qlink_pfcp::wire::Datagram;
 use qlink_pfcp::{Answer, Cause};
 
+use super::TunnelMetrics;
 use crate::paths::PathCounts;
 
 /// Which journal.
@@ -38,6 +39,7 @@ pub(crate) struct ControlMetrics {
     pub(crate) ipfix_lost: IntCounter,
     pub(crate) pfcp: PfcpMetrics,
     pub(crate) paths: PathMetrics,
+    pub(crate) tunnel: TunnelMetrics,
 }
 
 impl ControlMetrics {
@@ -79,6 +81,7 @@ impl ControlMetrics {
             ipfix_lost: ipfix.with_label_values(&["lost"]),
             pfcp: PfcpMetrics::register(&family)?,
             paths: PathMetrics::register(&family)?,
+            tunnel: TunnelMetrics::register(&family)?,
         })
     }
 
@@ -110,10 +113,10 @@ impl ControlMetrics {
 }
 
 /// Makes and registers families whose names begin alike.
-struct Family<'a>(&'a Registry);
+pub(super) struct Family<'a>(&'a Registry);
 
 impl Family<'_> {
-    fn counters(
+    pub(super) fn counters(
         &self,
         name: &str,
         help: &str,
@@ -131,7 +134,7 @@ impl Family<'_> {
         Ok(metric)
     }
 
-    fn gauges(
+    pub(super) fn gauges(
         &self,
         name: &str,
         help: &str,
@@ -205,7 +208,7 @@ impl PathMetrics {
 }
 
 /// Brings a counter up to a count that only grows.
-fn raise(metric: &IntCounter, count: u64) {
+pub(super) fn raise(metric: &IntCounter, count: u64) {
     metric.inc_by(count.saturating_sub(metric.get()));
 }
 

@@ -13,8 +13,10 @@ mod arena;
 mod control;
 mod endpoint;
 mod standing;
+mod tunnel;
 
 pub use arena::metrics_text;
 pub(crate) use control::{ControlMetrics, JournalName, PathMetrics, PfcpMetrics};
 pub(crate) use endpoint::MetricsEndpoint;
 pub(crate) use standing::Phase;
+pub(crate) use tunnel::{TunnelMetrics, TunnelSeries, TunnelStanding};

@@ -24,6 +24,7 @@ mod open;
 mod places;
 mod port;
 mod settings;
+mod tell;
 mod thread;
 
 pub(crate) use open::Tunnel;

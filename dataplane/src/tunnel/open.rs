@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use qlink_io::handover::Bell;
-use qlink_pfcp::Association;
 
 use super::port::Entrance;
 use super::thread::{TunnelEnds, TunnelHandle, TunnelThread, open};
 use crate::config::DataplaneConfig;
 use crate::process::DataplaneError;
 use crate::shard::{Inboxes, Others};
+use crate::start::Start;
 
 /// The tunnel's parts for the process, or none of them.
 #[derive(Debug, Default)]
@@ -20,19 +20,20 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Opens the tunnel where one is configured, with the BaseStations that `association` knows: each worker gets an inbox for it, and `own` the
-    /// addresses that no subscriber may send to because of it.
+    /// Opens the tunnel where one is configured, with the BaseStations that `start` knows: each
+    /// worker gets an inbox for it, and `own` the addresses that no subscriber may send to because of
+    /// it.
     pub(crate) fn open(
         config: &DataplaneConfig,
-        association: &Association,
+        start: &Start,
         bells: &[Bell],
         (ways, own): (&mut [(Others, Inboxes)], &mut Vec<IpAddr>),
     ) -> Result<Self, DataplaneError> {
         let Some(settings) = &config.tunnel else {
             return Ok(Self::default());
         };
-        let mut ends: TunnelEnds = open(settings, bells)?;
-        for member in association.tunnel_members() {
+        let mut ends: TunnelEnds = open(settings, bells, start.metrics.control.tunnel.series())?;
+        for member in start.association.tunnel_members() {
             // The configuration may have changed since; what it says now comes first.
             if let Err(refusal) = ends.restore(&member) {
                 tracing::error!(address = %member.address, %refusal, "a BaseStation is shut out");

@@ -13,8 +13,7 @@ use qlink_io::{
     BURST_MAX, Burst, Descriptor, IoError, Outgoing, PacketPort as _, PacketSource, clock,
 };
 use qlink_tunnel::{
-    MESSAGE_MAX, PeerError, PeerSetup, PublicKey, Refusal, TICK, TunnelCounts, TunnelPort, Tunnels,
-    read_key_file,
+    MESSAGE_MAX, PeerError, PeerSetup, PublicKey, TICK, TunnelPort, Tunnels, read_key_file,
 };
 use qlink_types::ids::Teid;
 use qlink_wire::{GTPU_PORT, LinkType};
@@ -22,8 +21,10 @@ use qlink_wire::{GTPU_PORT, LinkType};
 use super::places::{Places, Teller, places_path};
 use super::port::Entrance;
 use super::settings::{TunnelPeer, TunnelSettings, TunnelSettingsError};
+use super::tell::{Full, Report};
 use crate::config::ConfigError;
 use crate::journal::JournalError;
+use crate::metrics::TunnelSeries;
 use crate::process::{DataplaneError, IDLE};
 use crate::shard::shard_of;
 
@@ -36,8 +37,8 @@ const ORDERS: usize = 16;
 /// How long the thread may take for an order.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Ticks between two lines in the log (chosen: one second, so that a flood is a line a second).
-const TICKS_PER_WORD: u64 = 4;
+/// Ticks between two reports (chosen: one second, so that a flood is a line a second in the log).
+const TICKS_PER_REPORT: u64 = 4;
 
 /// What the control thread wants.
 #[derive(Debug)]
@@ -96,10 +97,8 @@ pub(crate) struct TunnelThread {
     /// By worker.
     ways: Vec<(Outlet, Bell)>,
     orders: Receiver<Order>,
-    /// Packets whose worker had no room.
-    handover_full: u64,
-    /// Packets that the socket had no room for.
-    transmit_full: u64,
+    full: Full,
+    report: Report,
     /// Where peers were heard last; `None`: it is kept nowhere.
     places: Option<Places>,
 }
@@ -118,6 +117,7 @@ pub(crate) struct TunnelEnds {
 pub(crate) fn open(
     settings: &TunnelSettings,
     bells: &[Bell],
+    series: TunnelSeries,
 ) -> Result<TunnelEnds, DataplaneError> {
     let key = read_key_file(&settings.key_file)?;
     let public = key.public();
@@ -161,8 +161,8 @@ pub(crate) fn open(
             sleeper,
             ways,
             orders,
-            handover_full: 0,
-            transmit_full: 0,
+            full: Full::default(),
+            report: Report::new(series),
             places: None,
         },
         inboxes,
@@ -214,7 +214,7 @@ impl TunnelThread {
     ) -> Result<(), DataplaneError> {
         let mut burst = Burst::new();
         let tick_ns = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
-        let (mut next_tick_ns, mut ticks, mut told) = (0, 0_u64, TunnelCounts::default());
+        let (mut next_tick_ns, mut ticks) = (0, 0_u64);
         while !stopped() {
             self.take_orders();
             let now_ns = clock::now_ns();
@@ -223,8 +223,8 @@ impl TunnelThread {
                 self.port.tick();
                 teller.tell(self.port.tunnels());
                 ticks = ticks.wrapping_add(1);
-                if ticks.is_multiple_of(TICKS_PER_WORD) {
-                    self.tell(&mut told);
+                if ticks.is_multiple_of(TICKS_PER_REPORT) {
+                    self.report.tell(self.port.tunnels(), self.full);
                 }
             }
             let inward = self.port.recv_burst(&mut burst)?;
@@ -239,7 +239,7 @@ impl TunnelThread {
                 self.sleep()?;
             }
         }
-        self.tell(&mut told);
+        self.report.tell(self.port.tunnels(), self.full);
         teller.tell(self.port.tunnels());
         Ok(())
     }
@@ -272,7 +272,7 @@ impl TunnelThread {
             if outlet.push(descriptor, frame) {
                 rung |= 1 << (number & 15);
             } else {
-                self.handover_full = self.handover_full.saturating_add(1);
+                self.full.handover = self.full.handover.saturating_add(1);
             }
         }
         for (number, (_, bell)) in self.ways.iter().enumerate() {
@@ -293,7 +293,7 @@ impl TunnelThread {
             match self.port.send(rest) {
                 Ok(0) => {
                     let lost = u64::try_from(rest.len()).unwrap_or(u64::MAX);
-                    self.transmit_full = self.transmit_full.saturating_add(lost);
+                    self.full.transmit = self.full.transmit.saturating_add(lost);
                     break;
                 }
                 Ok(accepted) => rest = rest.get(accepted..).unwrap_or_default(),
@@ -313,33 +313,6 @@ impl TunnelThread {
         }
         self.sleeper.awake();
         Ok(())
-    }
-
-    /// Says what changed since it was said last, for whoever reads the log.
-    fn tell(&mut self, told: &mut TunnelCounts) {
-        let counts = *self.port.tunnels().counts();
-        let refused = |reason| counts.refused(reason).saturating_sub(told.refused(reason));
-        for reason in Refusal::ALL {
-            let times = refused(reason);
-            if times > 0 {
-                tracing::warn!(%reason, times, "the tunnel refused");
-            }
-        }
-        if (counts.handshakes, counts.cookies, counts.roamed)
-            != (told.handshakes, told.cookies, told.roamed)
-        {
-            tracing::info!(
-                received = counts.received,
-                sent = counts.sent,
-                handshakes = counts.handshakes,
-                cookies = counts.cookies,
-                roamed = counts.roamed,
-                handover_full = self.handover_full,
-                transmit_full = self.transmit_full,
-                "the tunnel so far"
-            );
-        }
-        *told = counts;
     }
 }
 

@@ -169,6 +169,14 @@ impl Tunnels {
         self.peers.iter().flatten().map(|peer| peer.state())
     }
 
+    /// How many peers there are, and how many of them have keys in use.
+    #[must_use]
+    pub fn standing(&self) -> (u64, u64) {
+        let peers = self.peers.iter().flatten();
+        let with_keys = peers.filter(|peer| peer.usable).count();
+        (self.by_key.len() as u64, with_keys as u64)
+    }
+
     /// Adds a peer.
     ///
     /// # Errors
