@@ -345,11 +345,19 @@ ue_count = 250
 origins = ["$ORIGIN:80"]
 settle_every_ms = 200
 TOML
+    [ "$LINK" = plain ] || cat >>"$DIR/config/gateway.toml" <<TOML
+
+[tunnel]
+endpoint = "$GW_N3:$TUNNEL_PORT"
+base = "$BS_TUNNEL"
+count = 8
+TOML
     start_component gateway gw
     await gateway api /readyz
 }
 
-# Both ends of the tunnel: each has a key file and knows the other's public key.
+# Each end of the tunnel has a key file; the BaseStation enrols at the gateway, which tells both the
+# other's public key.
 configure_tunnel() {
     new_key tunnel-gateway >/dev/null
     new_key tunnel-basestation >/dev/null
@@ -359,15 +367,11 @@ configure_tunnel() {
 listen = "$GW_N3:$TUNNEL_PORT"
 key_file = "$DIR/keys/tunnel-gateway"
 address = "$GW_TUNNEL/24"
-peers = [{ key = "$(tunnel_key basestation)", address = "$BS_TUNNEL" }]
 TOML
 }
 
-tunnel_key() { "$QLINK" key tunnel "$DIR/keys/tunnel-$1" | jq -r .key; }
-
 start_basestation() {
-    local station n3=$BS_N3 trusted=$GW_N3
-    [ "$LINK" = plain ] || n3=$BS_TUNNEL trusted=$GW_TUNNEL
+    local station
     station="$(register basestation --assets "$DIR/assets.jsonl")"
     cat >"$DIR/config/basestation.toml" <<TOML
 chain = "$CHAIN"
@@ -375,9 +379,9 @@ basestation = "$station"
 gateway = "$GATEWAY"
 api = "$API"
 key_file = "$DIR/keys/basestation"
-n3 = "$n3:2152"
-trusted_gateways = ["$trusted:2152"]
 control = "$DIR/sockets/basestation"
+
+$([ "$LINK" = tunnel ] || printf 'n3 = "%s:2152"\ntrusted_gateways = ["%s:2152"]\n' $BS_N3 $GW_N3)
 
 [radio.tun]
 name = "qlink-radio"
@@ -386,8 +390,7 @@ TOML
     [ "$LINK" = plain ] || cat >>"$DIR/config/basestation.toml" <<TOML
 
 [tunnel]
-endpoint = "$GW_N3:$TUNNEL_PORT"
-gateway_key = "$(tunnel_key gateway)"
+gateway_device_key = "$("$QLINK" key show "$DIR/keys/gateway" | jq -r .key)"
 key_file = "$DIR/keys/tunnel-basestation"
 TOML
     run_basestation

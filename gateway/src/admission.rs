@@ -1,7 +1,7 @@
 //! Who may open a session, and what is reserved for it. Pure: facts in, a session row or a reason
 //! out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use qlink_api::session::OpenSessionRequest;
 use qlink_client::rpc::{PackageAnswer, PartyAnswer};
@@ -129,6 +129,22 @@ pub enum OpenRefusal {
     /// The peer address is not one.
     #[error("peer '{0}' is not an address 'ip:port'")]
     BadPeer(String),
+    /// The BaseStation is in the tunnel and names another address.
+    #[error("peer {peer} is not the BaseStation's tunnel address {expected}")]
+    PeerNotTunnel {
+        /// What it names.
+        peer: SocketAddr,
+        /// Its address in the tunnel.
+        expected: IpAddr,
+    },
+    /// The BaseStation is not in the tunnel and names an address there.
+    #[error(
+        "peer {peer} is a tunnel address, and this BaseStation has not enrolled for the tunnel"
+    )]
+    PeerReserved {
+        /// What it names.
+        peer: SocketAddr,
+    },
     /// Every subscriber address is in use.
     #[error("all {0} subscriber addresses are in use; try again when sessions have closed")]
     NoAddress(u64),
@@ -158,6 +174,8 @@ impl OpenRefusal {
             Self::ContentNotHere(_) => "content_not_here",
             Self::AcceptanceUsed { .. } => "acceptance_used",
             Self::BadPeer(_) => "bad_peer",
+            Self::PeerNotTunnel { .. } => "peer_not_tunnel",
+            Self::PeerReserved { .. } => "peer_reserved",
             Self::NoAddress(_) => "no_address",
         }
     }

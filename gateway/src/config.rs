@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use qlink_types::ids::{GatewayId, OperatorId};
 use serde::{Deserialize, Serialize};
 
+use crate::tunnels::TunnelConfig;
+
 /// The gateway's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +39,10 @@ pub struct GatewayConfig {
     /// Pause between two looks at the counters, in milliseconds. Default: 250.
     #[serde(default = "default_tick")]
     pub settle_every_ms: u64,
+    /// BaseStations may enrol for the data plane's tunnel by themselves; a table of its own. Absent:
+    /// only the operator lets them in, by `qlink tunnel add`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelConfig>,
 }
 
 const fn default_upload() -> u64 {
@@ -74,7 +80,9 @@ impl GatewayConfig {
     ///
     /// The first [`ConfigError`].
     pub fn check(&self) -> Result<(), ConfigError> {
+        let tunnels = self.tunnel.map_or(1, |tunnel| tunnel.count);
         let ranges = [
+            ("tunnel.count", u64::from(tunnels), 1, 65_536),
             ("ue_count", u64::from(self.ue_count), 1, 65_536),
             ("settle_every_ms", self.settle_every_ms, 10, 60_000),
             ("upload_bytes_max", self.upload_bytes_max, 1, 1 << 40),

@@ -19,6 +19,7 @@ mod causes;
 mod config;
 mod console;
 mod copies;
+mod enrol;
 mod http;
 mod link;
 mod metrics;
@@ -29,8 +30,10 @@ mod service;
 mod session;
 mod settle;
 mod tally;
+mod tunnels;
 mod usage;
 
 pub use admission::{OpenRefusal, acceptance_hash, session_id};
 pub use config::{ConfigError, GatewayConfig};
 pub use run::{RunError, read_key, run};
+pub use tunnels::{EnrolRefusal, TunnelConfig};

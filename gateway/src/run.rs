@@ -23,6 +23,7 @@ use crate::metrics::GatewayMetrics;
 use crate::registry::{AddressPool, Registry, RegistryError};
 use crate::service::{Parts, Service};
 use crate::settle::{SettleError, Settlement};
+use crate::tunnels::Tunnels;
 
 /// The gateway's durable directory, version 1.
 const LAYOUT: Layout = Layout {
@@ -137,6 +138,8 @@ pub async fn run(
     if let Ok(Err(error)) = resolved {
         tracing::warn!(%error, "half-open sessions stay reserved until the next start");
     }
+    let enrolling = Arc::clone(&service);
+    let _in_its_own_time = tokio::task::spawn_blocking(move || enrolling.enrol_again());
     ready(server.local_addr());
 
     let settling = tokio::spawn(settlement.run(stop.clone()));
@@ -182,6 +185,7 @@ async fn open(config: GatewayConfig, registry: &prometheus::Registry) -> Result<
         copies: Copies::open(&config.directory.join("contents"))?,
         metrics: GatewayMetrics::register(registry)?,
         registry: Registry::open(Arc::clone(&store), pool)?,
+        tunnels: Tunnels::open(Arc::clone(&store))?,
         node,
         store,
         key,

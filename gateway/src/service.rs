@@ -30,6 +30,7 @@ use crate::link::{Link, LinkError};
 use crate::metrics::GatewayMetrics;
 use crate::registry::{Registry, RegistryError};
 use crate::session::{Endpoint, Leg, Session, Stage};
+use crate::tunnels::{EnrolRefusal, Tunnels};
 use crate::usage::Counters;
 
 /// How often, and after which pause, a session is tried again that a batch of ours on its way to
@@ -49,6 +50,9 @@ pub enum ServiceError {
     /// The session is not opened.
     #[error(transparent)]
     Refused(#[from] OpenRefusal),
+    /// The BaseStation is not let into the tunnel.
+    #[error(transparent)]
+    NotEnrolled(#[from] EnrolRefusal),
     /// No such session.
     #[error("there is no session {0}")]
     UnknownSession(SessionId),
@@ -72,6 +76,13 @@ pub enum ServiceError {
     /// A task ended early.
     #[error("a task of the gateway ended early")]
     Task,
+}
+
+impl ServiceError {
+    /// Whether the data plane did not answer: whether the request took effect is unknown.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::DataPlane { code, .. } if *code == UNREACHABLE)
+    }
 }
 
 impl From<LinkError> for ServiceError {
@@ -101,6 +112,9 @@ pub(crate) struct Service {
     pub metrics: GatewayMetrics,
     key: SecretKey,
     registry: Mutex<Registry>,
+    tunnels: Mutex<Tunnels>,
+    /// Held while a BaseStation enrols.
+    pub(crate) enrolling: Mutex<()>,
     counters: Mutex<Counters>,
 }
 
@@ -132,6 +146,8 @@ pub(crate) struct Parts {
     pub key: SecretKey,
     /// Sessions.
     pub registry: Registry,
+    /// BaseStations in the tunnel.
+    pub tunnels: Tunnels,
 }
 
 impl Service {
@@ -148,6 +164,8 @@ impl Service {
             metrics: parts.metrics,
             key: parts.key,
             registry: Mutex::new(parts.registry),
+            tunnels: Mutex::new(parts.tunnels),
+            enrolling: Mutex::new(()),
             counters: Mutex::new(Counters::default()),
         }
     }
@@ -155,6 +173,11 @@ impl Service {
     /// The sessions. Never held over an await.
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// BaseStations in the tunnel. Never held over an await, or while the data plane is asked.
+    pub(crate) fn tunnels(&self) -> MutexGuard<'_, Tunnels> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This gateway's key, for batches and receipts.
@@ -286,6 +309,7 @@ impl Service {
     ) -> Result<Session, ServiceError> {
         let place = self.place()?;
         let peer = check_request(&place, request, facts)?;
+        self.check_peer(&request.open.basestation, peer)?;
         let id = session_id(request);
         let session = {
             let mut registry = self.registry();
@@ -321,13 +345,7 @@ impl Service {
             // Refused: the data plane has nothing. Otherwise it may have the session, so the row
             // stays, and the repeated request finds it.
             Err(error) => {
-                if !matches!(
-                    error,
-                    ServiceError::DataPlane {
-                        code: UNREACHABLE,
-                        ..
-                    }
-                ) {
+                if !error.is_unreachable() {
                     self.registry().forget(&id)?;
                 }
                 Err(error)
@@ -615,7 +633,7 @@ fn check_unused(
     Ok(hashes)
 }
 
-fn unexpected(answer: Answer) -> ServiceError {
+pub(crate) fn unexpected(answer: Answer) -> ServiceError {
     match answer {
         Answer::Refused { refusal } => ServiceError::DataPlane {
             code: refusal.cause.name(),

@@ -29,4 +29,5 @@ pub mod session;
 pub mod signature;
 pub mod text;
 pub mod transaction;
+pub mod tunnel;
 pub mod units;

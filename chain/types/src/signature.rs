@@ -43,6 +43,10 @@ pub enum Domain {
     Receipt,
     /// A period statement of an operator's settlement.
     Statement,
+    /// A BaseStation's tunnel key.
+    TunnelKey,
+    /// A gateway's answer to it.
+    TunnelGrant,
 }
 
 impl Domain {
@@ -59,6 +63,8 @@ impl Domain {
             Self::Acceptance => "qlink/v1/acceptance",
             Self::Receipt => "qlink/v1/receipt",
             Self::Statement => "qlink/v1/statement",
+            Self::TunnelKey => "qlink/v1/tunnel-key",
+            Self::TunnelGrant => "qlink/v1/tunnel-grant",
         }
     }
 

@@ -10,3 +10,4 @@ pub mod money;
 pub mod package;
 pub mod session;
 pub mod transaction;
+pub mod tunnel;

@@ -343,7 +343,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn now(ahead: Duration) -> TimeMs {
+/// The wall clock, so much ahead.
+pub(crate) fn now(ahead: Duration) -> TimeMs {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

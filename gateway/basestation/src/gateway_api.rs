@@ -1,4 +1,4 @@
-//! The gateway as the BaseStation sees it: two calls, behind a trait so that tests need no gateway.
+//! The gateway as the BaseStation sees it: three calls, behind a trait so that tests need no gateway.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use qlink_api::session::{CloseSessionRequest, OpenSessionRequest, OpenedSession};
-use qlink_types::ids::SessionId;
+use qlink_api::tunnel::{EnrolTunnelRequest, EnrolledTunnel};
+use qlink_types::ids::{BaseStationId, SessionId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -65,6 +66,17 @@ pub trait GatewayApi: Send + Sync {
         session: SessionId,
         request: &CloseSessionRequest,
     ) -> Result<serde_json::Value, GatewayError>;
+
+    /// `PUT /v1/basestations/{id}/tunnel`. The same request again is answered the same.
+    ///
+    /// # Errors
+    ///
+    /// [`GatewayError`].
+    fn enrol(
+        &self,
+        basestation: BaseStationId,
+        request: &EnrolTunnelRequest,
+    ) -> Result<EnrolledTunnel, GatewayError>;
 }
 
 impl<T: GatewayApi + ?Sized> GatewayApi for Arc<T> {
@@ -79,6 +91,14 @@ impl<T: GatewayApi + ?Sized> GatewayApi for Arc<T> {
         request: &CloseSessionRequest,
     ) -> Result<serde_json::Value, GatewayError> {
         (**self).close(key, session, request)
+    }
+
+    fn enrol(
+        &self,
+        basestation: BaseStationId,
+        request: &EnrolTunnelRequest,
+    ) -> Result<EnrolledTunnel, GatewayError> {
+        (**self).enrol(basestation, request)
     }
 }
 
@@ -116,6 +136,16 @@ impl HttpGateway {
         key: &str,
         body: &Q,
     ) -> Result<A, GatewayError> {
+        self.call((Method::POST, path), Some(key), body)
+    }
+
+    /// A call that may be repeated: by its key, or because it is a `PUT`.
+    fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        (method, path): (Method, &str),
+        key: Option<&str>,
+        body: &Q,
+    ) -> Result<A, GatewayError> {
         let body = Bytes::from(serde_json::to_vec(body).map_err(GatewayError::Format)?);
         let url = format!("{}{path}", self.base);
         let mut pause = PAUSE;
@@ -127,7 +157,8 @@ impl HttpGateway {
             }
             // The timer must be made inside the runtime.
             let once = async {
-                tokio::time::timeout(ATTEMPT_TIMEOUT, self.attempt(&url, key, body.clone())).await
+                let attempt = self.attempt((method.clone(), &url), key, body.clone());
+                tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await
             };
             match self.runtime.block_on(once) {
                 Ok(Ok((status, bytes))) if status.is_success() => {
@@ -149,15 +180,18 @@ impl HttpGateway {
 
     async fn attempt(
         &self,
-        url: &str,
-        key: &str,
+        (method, url): (Method, &str),
+        key: Option<&str>,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), String> {
-        let request = Request::builder()
-            .method(Method::POST)
+        let mut request = Request::builder()
+            .method(method)
             .uri(url)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("idempotency-key", key)
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request
             .body(Full::new(body))
             .map_err(|error| error.to_string())?;
         let answer = self
@@ -189,6 +223,15 @@ impl GatewayApi for HttpGateway {
     ) -> Result<serde_json::Value, GatewayError> {
         self.post(&format!("/v1/sessions/{session}/close"), key, request)
     }
+
+    fn enrol(
+        &self,
+        basestation: BaseStationId,
+        request: &EnrolTunnelRequest,
+    ) -> Result<EnrolledTunnel, GatewayError> {
+        let path = format!("/v1/basestations/{basestation}/tunnel");
+        self.call((Method::PUT, &path), None, request)
+    }
 }
 
 /// Statuses after which the same call may succeed.
@@ -203,7 +246,7 @@ fn problem(bytes: &[u8]) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
-fn jitter(pause: Duration) -> Duration {
+pub(crate) fn jitter(pause: Duration) -> Duration {
     let nanos = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |now| now.subsec_nanos());

@@ -12,6 +12,7 @@
 mod agent;
 mod config;
 mod control;
+mod enrol;
 mod forward;
 mod gateway_api;
 mod key;

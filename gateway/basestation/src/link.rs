@@ -7,25 +7,32 @@ use std::time::Duration;
 
 use qlink_io::udp::UdpPort;
 use qlink_io::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSource, clock};
-use qlink_tunnel::{
-    Limits, PeerSetup, PrivateKey, PublicKey, TICK, TunnelPort, Tunnels, read_key_file,
-};
+use qlink_tunnel::{Limits, PeerSetup, PrivateKey, PublicKey, TICK, TunnelPort, Tunnels};
+use qlink_types::signature::PublicKey as DeviceKey;
 use qlink_wire::LinkType;
 use serde::{Deserialize, Serialize};
 
+use crate::enrol::Granted;
 use crate::worker::WorkerError;
 
-/// The link `tunnel`: N3 through WireGuard. `n3` is then our address in the tunnel, and
-/// `trusted_gateways` has one entry, the gateway's address in the tunnel.
+/// The link `tunnel`: N3 through WireGuard. Either the gateway's end is named by hand, then `n3` is
+/// our address in the tunnel and `trusted_gateways` has one entry, the gateway's address in it. Or the
+/// BaseStation enrols at `api` whenever it starts, then all four come from the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TunnelLink {
-    /// The gateway's UDP address, for example `198.51.100.1:51820`.
-    pub endpoint: SocketAddr,
-    /// The gateway's tunnel key: 44 characters of base64, or 64 hexadecimal digits.
-    pub gateway_key: PublicKey,
+    /// To enrol: the key with which the gateway is registered on the chain, `ed25519:` and 64
+    /// hexadecimal digits. The gateway's answer must be signed by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_device_key: Option<DeviceKey>,
+    /// By hand: the gateway's UDP address, for example `198.51.100.1:51820`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SocketAddr>,
+    /// By hand: the gateway's tunnel key, 44 characters of base64 or 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_key: Option<PublicKey>,
     /// File with our own tunnel key, mode 0600; not the device key. `qlink key new FILE` makes one,
-    /// `qlink key tunnel FILE` shows what the gateway's operator needs of it.
+    /// `qlink key tunnel FILE` shows what a gateway's operator needs of it by hand.
     pub key_file: PathBuf,
     /// Our own UDP address; the default `0.0.0.0:0` lets the system choose.
     #[serde(default = "any_address")]
@@ -75,23 +82,19 @@ impl From<SocketAddr> for LinkSetup {
 }
 
 impl TunnelLink {
-    /// What this link is made of, our key read from its file.
-    pub(crate) fn setup(
-        &self,
-        n3: SocketAddr,
-        gateway: IpAddr,
-    ) -> Result<LinkSetup, qlink_tunnel::KeyFileError> {
-        Ok(LinkSetup::Tunnel(Box::new(TunnelSetup {
+    /// What this link is made of with our private `key` and the gateway's end.
+    pub(crate) fn setup(&self, key: PrivateKey, end: &Granted) -> LinkSetup {
+        LinkSetup::Tunnel(Box::new(TunnelSetup {
             listen: self.listen,
-            key: read_key_file(&self.key_file)?,
-            n3,
+            key,
+            n3: end.n3,
             gateway: PeerSetup {
-                key: self.gateway_key,
-                address: gateway,
-                endpoint: Some(self.endpoint),
+                key: end.gateway_key,
+                address: end.gtpu.ip(),
+                endpoint: Some(end.endpoint),
                 keepalive_s: Some(self.keepalive_s),
             },
-        })))
+        }))
     }
 }
 

@@ -1,12 +1,15 @@
 //! The BaseStation process: one forwarding thread, one control thread per connection.
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qlink_io::PacketPort;
+use qlink_tunnel::read_key_file;
 use qlink_types::signature::SecretKey;
 
 use crate::agent::{Agent, Identity};
-use crate::config::{Config, ConfigError, Radio};
+use crate::config::{Config, ConfigError, Radio, Way};
 use crate::control::serve;
+use crate::enrol::Enrolment;
 use crate::forward::Forwarder;
 use crate::gateway_api::GatewayApi;
 use crate::key::{KeyError, read_key};
@@ -58,25 +61,49 @@ pub fn run(
 ) -> Result<WorkerCount, RunError> {
     config.validate()?;
     let key = read_key(&config.key_file)?;
-    let forwarder = Forwarder::new(config.trusted_gateways.clone(), config.sessions_max);
+    let Some((link, trusted)) = reach(config, &key, &*api, stop)? else {
+        return Ok(WorkerCount::default());
+    };
+    let forwarder = Forwarder::new(trusted, config.sessions_max);
     match &config.radio {
         Radio::Udp(radio) => {
-            let bound = Worker::bind(*radio, link(config)?, forwarder, tap)?;
+            let bound = Worker::bind(*radio, link, forwarder, tap)?;
             forward(config, key, api, bound, stop)
         }
         Radio::Interface(radio) => {
-            let bound = Worker::attach(&radio.tun, link(config)?, forwarder, tap)?;
+            let bound = Worker::attach(&radio.tun, link, forwarder, tap)?;
             forward(config, key, api, bound, stop)
         }
     }
 }
 
-/// How the gateway is reached.
-fn link(config: &Config) -> Result<LinkSetup, RunError> {
-    match (&config.tunnel, config.trusted_gateways.first()) {
-        (Some(tunnel), Some(gateway)) => Ok(tunnel.setup(config.n3, gateway.ip())?),
-        _ => Ok(config.n3.into()),
-    }
+/// How the gateway is reached, and the addresses there from which GTP-U is taken; `None` when told to
+/// stop before the gateway has let us into its tunnel.
+fn reach(
+    config: &Config,
+    key: &SecretKey,
+    api: &dyn GatewayApi,
+    stop: &AtomicBool,
+) -> Result<Option<(LinkSetup, Vec<SocketAddr>)>, RunError> {
+    Ok(match config.way()? {
+        Way::Plain(n3) => Some((n3.into(), config.trusted_gateways.clone())),
+        Way::Tunnel(link, end) => {
+            let key = read_key_file(&link.key_file)?;
+            Some((link.setup(key, &end), vec![end.gtpu]))
+        }
+        Way::Enrol(link, gateway_key) => {
+            let tunnel_key = read_key_file(&link.key_file)?;
+            let enrolment = Enrolment {
+                config,
+                key,
+                tunnel_key: tunnel_key.public(),
+                gateway_key,
+                api,
+            };
+            let end = enrolment.run(stop);
+            end.map(|end| (link.setup(tunnel_key, &end), vec![end.gtpu]))
+        }
+    })
 }
 
 fn forward<R: PacketPort + Send>(

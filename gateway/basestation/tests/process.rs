@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use qlink_api::session::{CloseSessionRequest, OpenSessionRequest, OpenedSession};
+use qlink_api::tunnel::{EnrolTunnelRequest, EnrolledTunnel};
 use qlink_basestation::{
     Closed, Config, Counters, GatewayApi, GatewayError, NoTap, Opened, Radio, Tap, TapDirection,
     TapPacket, run,
@@ -63,6 +64,14 @@ impl GatewayApi for FakeGateway {
             return Err(GatewayError::Unreachable("down".to_owned()));
         }
         Ok(json!({"state": "closed"}))
+    }
+
+    fn enrol(
+        &self,
+        _: BaseStationId,
+        _: &EnrolTunnelRequest,
+    ) -> Result<EnrolledTunnel, GatewayError> {
+        Err(GatewayError::Unreachable("no tunnel here".to_owned()))
     }
 }
 
@@ -121,7 +130,7 @@ impl Station {
             api: "http://127.0.0.1:1".to_owned(),
             key_file,
             radio: Radio::Udp(radio),
-            n3: free_address(),
+            n3: Some(free_address()),
             trusted_gateways: vec![if trust { n3 } else { free_address() }],
             control: dir.path().join("control"),
             tunnel: None,
@@ -140,7 +149,7 @@ impl Station {
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         };
-        let (n3, thread) = (config.n3, Some(thread));
+        let (n3, thread) = (config.n3.unwrap(), Some(thread));
         Self {
             radio,
             n3,

@@ -7,6 +7,7 @@ mod read;
 mod router;
 mod sessions;
 mod submit;
+mod tunnels;
 
 pub(crate) use read::qlc;
 pub(crate) use router::router;

@@ -8,6 +8,7 @@ use qlink_types::outcome::Status;
 use crate::admission::OpenRefusal;
 use crate::causes::with_causes;
 use crate::service::ServiceError;
+use crate::tunnels::EnrolRefusal;
 
 /// What the node said, or that it said nothing.
 pub(crate) fn from_node(error: &HttpError) -> Problem {
@@ -38,6 +39,7 @@ pub(crate) fn from_service(error: &ServiceError) -> Problem {
     match error {
         ServiceError::Node(error) => from_node(error),
         ServiceError::Refused(refusal) => from_refusal(refusal),
+        ServiceError::NotEnrolled(refusal) => from_enrolment(refusal),
         ServiceError::UnknownSession(id) => not_found(&format!("there is no session {id}")),
         ServiceError::BadReceipt { detail } => {
             Problem::new(StatusCode::FORBIDDEN, "bad_receipt", detail.clone())
@@ -62,6 +64,20 @@ fn from_refusal(refusal: &OpenRefusal) -> Problem {
         OpenRefusal::BadPeer(_) | OpenRefusal::AcceptanceMismatch => StatusCode::BAD_REQUEST,
         OpenRefusal::NoAddress(_) => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::CONFLICT,
+    };
+    Problem::new(status, refusal.code(), refusal.to_string())
+}
+
+fn from_enrolment(refusal: &EnrolRefusal) -> Problem {
+    let status = match refusal {
+        EnrolRefusal::BadSignature(_) => StatusCode::FORBIDDEN,
+        EnrolRefusal::NotOffered | EnrolRefusal::UnknownBaseStation(_) => StatusCode::NOT_FOUND,
+        EnrolRefusal::OtherPath { .. } => StatusCode::BAD_REQUEST,
+        EnrolRefusal::NoAddress(_) | EnrolRefusal::TooManyKeys => StatusCode::SERVICE_UNAVAILABLE,
+        EnrolRefusal::WrongGateway { .. }
+        | EnrolRefusal::ClocksApart { .. }
+        | EnrolRefusal::Outdated { .. }
+        | EnrolRefusal::KeyTaken => StatusCode::CONFLICT,
     };
     Problem::new(status, refusal.code(), refusal.to_string())
 }

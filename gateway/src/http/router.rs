@@ -8,7 +8,7 @@ use qlink_serve::{Json, Problem, metrics_router};
 use utoipa::OpenApi;
 
 use super::idempotency::{Keys, idempotent};
-use super::{events, read, sessions, submit};
+use super::{events, read, sessions, submit, tunnels};
 use crate::console;
 use crate::service::Service;
 
@@ -45,6 +45,7 @@ use crate::service::Service;
         sessions::session,
         sessions::sessions,
         sessions::close,
+        tunnels::enrol,
         events::events,
         events::event_stream,
     )
@@ -85,6 +86,7 @@ pub(crate) fn router(service: Arc<Service>, registry: prometheus::Registry) -> R
         .route("/v1/sessions", get(sessions::sessions).post(sessions::open))
         .route("/v1/sessions/{session}", get(sessions::session))
         .route("/v1/sessions/{session}/close", post(sessions::close))
+        .route("/v1/basestations/{basestation}/tunnel", put(tunnels::enrol))
         .route("/v1/claims/quote", post(submit::quote_claim))
         .route("/v1/claims", post(submit::submit_claim))
         .route("/v1/consumption", get(read::consumption))

@@ -15,3 +15,4 @@ mod sessions;
 mod support;
 mod terms;
 mod transactions;
+mod tunnels;

@@ -414,6 +414,7 @@ impl Network {
             origins: vec![SocketAddr::from((ORIGIN, 80))],
             upload_bytes_max: 4 << 30,
             settle_every_ms: 200,
+            tunnel: None,
         }
     }
 
@@ -425,7 +426,7 @@ impl Network {
             api: self.gateway_api.clone(),
             key_file: self.plan.folder.join("keys").join("basestation"),
             radio: qlink_basestation::Radio::Udp(self.addresses.station_radio),
-            n3: self.addresses.station_n3,
+            n3: Some(self.addresses.station_n3),
             trusted_gateways: vec![self.addresses.n3],
             control: self.socket("basestation"),
             tunnel: None,

@@ -13,7 +13,7 @@ use qlink_api::session::OpenSessionRequest;
 use qlink_chain::{NodeConfig, Span};
 use qlink_client::ChainClient;
 use qlink_client::rpc::TransactionAnswer;
-use qlink_gateway::{GatewayConfig, acceptance_hash};
+use qlink_gateway::{GatewayConfig, TunnelConfig, acceptance_hash};
 use qlink_ledger::{Genesis, Params};
 use qlink_types::codec::{Encode as _, List, Text};
 use qlink_types::ids::{
@@ -58,7 +58,7 @@ pub(crate) const POOR: u8 = 2;
 /// Device key of the BaseStation.
 pub(crate) const STATION: u8 = 7;
 /// Key of the gateway.
-const GATEWAY: u8 = 8;
+pub(crate) const GATEWAY: u8 = 8;
 /// Wallets of viewers begin here.
 const WALLET: u8 = 100;
 
@@ -152,6 +152,11 @@ impl World {
             origins: Vec::new(),
             upload_bytes_max: 20_000_000,
             settle_every_ms: 50,
+            tunnel: Some(TunnelConfig {
+                endpoint: "198.51.100.1:51820".parse().unwrap(),
+                base: "10.99.0.2".parse().unwrap(),
+                count: 2,
+            }),
         };
         let gateway = config.gateway;
         let (bound, address) = oneshot::channel();
@@ -180,6 +185,15 @@ impl World {
         })
         .await;
         world
+    }
+
+    /// Registers another BaseStation with device key `n`.
+    pub(crate) async fn station(&self, n: u8) -> BaseStationId {
+        let owner = account(PROVIDER);
+        let next = self.node.account(&owner).await.unwrap().nonce;
+        let nonce = usize::try_from(next.get()).unwrap();
+        register(&self.node, self.chain, nonce, PartyKind::BaseStation, n).await;
+        BaseStationId::derive(&owner, next)
     }
 
     /// Quotes at `path`, signs with the key of account `n`, submits and waits until it is final.

@@ -6,7 +6,7 @@
 //! Packets, proofs and limits are tested in `dataplane` and by `qlink demo`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,20 +19,24 @@ use qlink_meter::{
 };
 use qlink_pfcp::{
     Answer, Association, AssociationLimits, Cause, DataPlaneInfo, MAX_MESSAGE_BYTES, Novelty,
-    Refusal, Request, SessionRules, TunnelAddress, decode_request, encode_answer,
+    Refusal, Request, SessionRules, TunnelAddress, TunnelEnd, decode_request, encode_answer,
 };
 use qlink_types::codec::Text;
-use qlink_types::ids::{SessionId, Teid};
+use qlink_types::ids::{Hash32, SessionId, Teid};
 use qlink_types::units::Incarnation;
 
 /// Start of the counters.
 pub(crate) const INCARNATION: Incarnation = Incarnation::new(1);
 
 /// Where uplink packets would go.
-const N3: SocketAddr = SocketAddr::new(
-    std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 9, 9, 1)),
-    2152,
-);
+const N3: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(127, 9, 9, 1)), 2152);
+
+/// Its end of the tunnel.
+pub(crate) const TUNNEL_END: TunnelEnd = TunnelEnd {
+    key: Hash32::new([0x77; 32]),
+    listen: N3,
+    gtpu: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 99, 0, 1)), 2152),
+};
 
 const SESSIONS: usize = 64;
 
@@ -41,6 +45,8 @@ struct State {
     association: Association,
     slots: BTreeMap<SessionId, SessionSlot>,
     next: u32,
+    /// A tunnel key that it does not let in.
+    refused: Hash32,
 }
 
 /// The peer; its threads end when it is dropped.
@@ -76,6 +82,7 @@ impl SimPlane {
             }),
             slots: BTreeMap::new(),
             next: 0,
+            refused: Hash32::ZERO,
         }));
         let stop = Arc::new(AtomicBool::new(false));
         let listener = SeqListener::bind(&socket).unwrap();
@@ -158,6 +165,18 @@ impl SimPlane {
         );
     }
 
+    /// Keys and addresses that may come through the tunnel.
+    pub(crate) fn members(&self) -> Vec<(Hash32, IpAddr)> {
+        let state = self.state.lock().unwrap();
+        let members = state.association.tunnel_members();
+        members.map(|member| (member.key, member.address)).collect()
+    }
+
+    /// This tunnel key is not let in from now on.
+    pub(crate) fn refuse(&self, key: Hash32) {
+        self.state.lock().unwrap().refused = key;
+    }
+
     /// The rules that stand for a session.
     pub(crate) fn rules(&self, session: SessionId) -> Option<SessionRules> {
         let state = self.state.lock().unwrap();
@@ -223,13 +242,21 @@ impl State {
                 Answer::Deleted { session, usage }
             }
             // No gateway asks for these; an operator's command does.
-            Request::Trace { .. }
-            | Request::TraceProgress { .. }
-            | Request::Charges { .. }
-            | Request::AddTunnelMember { .. }
-            | Request::RemoveTunnelMember { .. } => {
+            Request::Trace { .. } | Request::TraceProgress { .. } | Request::Charges { .. } => {
                 let refusal = Refusal::new(Cause::ServiceUnsupported, "not simulated");
                 Answer::Refused { refusal }
+            }
+            Request::AddTunnelMember { member } if member.key == self.refused => {
+                let refusal = Refusal::new(Cause::RuleInvalid, "of the configuration");
+                Answer::Refused { refusal }
+            }
+            Request::AddTunnelMember { .. } => {
+                self.association.apply(&request);
+                Answer::TunnelMemberAdded { end: TUNNEL_END }
+            }
+            Request::RemoveTunnelMember { key } => {
+                self.association.apply(&request);
+                Answer::TunnelMemberRemoved { key }
             }
             Request::List { after } => {
                 let (page, more) = self.association.page(after);

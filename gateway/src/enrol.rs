@@ -1,0 +1,178 @@
+//! Enrolment for the tunnel: what is checked, kept and told to the data plane, in this order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError};
+
+use qlink_api::tunnel::{EnrolTunnelRequest, EnrolledTunnel};
+use qlink_pfcp::{Answer, Request, TunnelEnd, TunnelMember};
+use qlink_types::ids::BaseStationId;
+use qlink_types::transaction::Party;
+use qlink_types::tunnel::{EndpointText, TunnelGrant, TunnelKey};
+
+use crate::admission::OpenRefusal;
+use crate::service::{Service, ServiceError, now, unexpected};
+use crate::tunnels::{EnrolRefusal, Enrolled, TunnelConfig, check_statement};
+
+impl Service {
+    /// Lets a BaseStation into the tunnel.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`]; nothing changes when it is refused. When the data plane does not answer, the
+    /// key stands and the repeated request goes on.
+    pub(crate) async fn enrol(
+        self: &Arc<Self>,
+        basestation: BaseStationId,
+        request: EnrolTunnelRequest,
+    ) -> Result<EnrolledTunnel, ServiceError> {
+        let config = self.config.tunnel.ok_or(EnrolRefusal::NotOffered)?;
+        let statement = request.statement;
+        if statement.basestation != basestation {
+            return Err(EnrolRefusal::OtherPath {
+                path: basestation,
+                statement: statement.basestation,
+            }
+            .into());
+        }
+        let party = self.node.party(&Party::BaseStation { basestation }).await?;
+        let party = party.ok_or(EnrolRefusal::UnknownBaseStation(basestation))?;
+        statement
+            .verify(&party.key, &self.chain, &request.signature)
+            .map_err(EnrolRefusal::BadSignature)?;
+        check_statement(&statement, self.gateway(), now())?;
+        let service = Arc::clone(self);
+        let enrolled =
+            tokio::task::spawn_blocking(move || service.enrol_blocking(&config, statement));
+        enrolled.await.map_err(|_| ServiceError::Task)?
+    }
+
+    fn enrol_blocking(
+        &self,
+        config: &TunnelConfig,
+        statement: TunnelKey,
+    ) -> Result<EnrolledTunnel, ServiceError> {
+        // One at a time: a row and what the data plane knows change together.
+        let _turn = self
+            .enrolling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let basestation = statement.basestation;
+        let (before, row) = {
+            let mut tunnels = self.tunnels();
+            let before = tunnels.of(&basestation).cloned();
+            let row = tunnels.judge(config, &statement)?;
+            tunnels.keep(basestation, Some(row.clone()))?;
+            (before, row)
+        };
+        let end = match self.hand_over(&row) {
+            Ok(end) => end,
+            // It may have taken effect: the row stays.
+            Err(error) if error.is_unreachable() => return Err(error),
+            Err(error) => {
+                let _unheard = before.as_ref().map(|row| self.hand_over(row));
+                self.tunnels().keep(basestation, before)?;
+                return Err(error);
+            }
+        };
+        if !row.retired.is_empty() {
+            self.tunnels().keep(basestation, Some(row.settled()))?;
+        }
+        self.grant(config, statement, &row, &end)
+    }
+
+    /// Tells the data plane of a row; telling it again changes nothing.
+    fn hand_over(&self, row: &Enrolled) -> Result<TunnelEnd, ServiceError> {
+        for key in row.retired.iter() {
+            match self
+                .link
+                .request(Request::RemoveTunnelMember { key: *key })?
+            {
+                Answer::TunnelMemberRemoved { .. } => {}
+                other => return Err(unexpected(other)),
+            }
+        }
+        let member = TunnelMember {
+            key: row.key,
+            address: row.address,
+        };
+        match self.link.request(Request::AddTunnelMember { member })? {
+            Answer::TunnelMemberAdded { end } => Ok(end),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn grant(
+        &self,
+        config: &TunnelConfig,
+        asked: TunnelKey,
+        row: &Enrolled,
+        end: &TunnelEnd,
+    ) -> Result<EnrolledTunnel, ServiceError> {
+        // The longest address fits, so this never fails.
+        let text =
+            |text: String| EndpointText::try_from(text.as_str()).map_err(|_| ServiceError::Task);
+        let grant = TunnelGrant {
+            asked,
+            gateway_key: end.key,
+            endpoint: text(config.endpoint.to_string())?,
+            gtpu: text(end.gtpu.to_string())?,
+            address: text(row.address.to_string())?,
+        };
+        let signature = grant.sign(self.key(), &self.chain);
+        Ok(EnrolledTunnel { grant, signature })
+    }
+
+    /// Tells the data plane of every row again, at a start: it may have lost its own state, and a
+    /// request may have been cut off.
+    pub(crate) fn enrol_again(&self) {
+        if self.config.tunnel.is_none() {
+            return;
+        }
+        let _turn = self
+            .enrolling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let rows: Vec<(BaseStationId, Enrolled)> = {
+            let tunnels = self.tunnels();
+            tunnels.rows().map(|(id, row)| (*id, row.clone())).collect()
+        };
+        for (basestation, row) in rows {
+            let told = self.hand_over(&row).and_then(|_| {
+                if row.retired.is_empty() {
+                    return Ok(());
+                }
+                Ok(self.tunnels().keep(basestation, Some(row.settled()))?)
+            });
+            if let Err(error) = told {
+                tracing::warn!(%basestation, %error, "the data plane has not let it into the tunnel");
+                if error.is_unreachable() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether a session's downlink may go to `peer`: of a BaseStation in the tunnel that is its
+    /// tunnel address, of any other no address that is given in the tunnel.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenRefusal::PeerNotTunnel`] or [`OpenRefusal::PeerReserved`].
+    pub(crate) fn check_peer(
+        &self,
+        basestation: &BaseStationId,
+        peer: SocketAddr,
+    ) -> Result<(), OpenRefusal> {
+        let Some(config) = &self.config.tunnel else {
+            return Ok(());
+        };
+        let own: Option<IpAddr> = self.tunnels().of(basestation).map(|row| row.address);
+        match own {
+            Some(expected) if expected != peer.ip() => {
+                Err(OpenRefusal::PeerNotTunnel { peer, expected })
+            }
+            None if config.contains(peer.ip()) => Err(OpenRefusal::PeerReserved { peer }),
+            _ => Ok(()),
+        }
+    }
+}
