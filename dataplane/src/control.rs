@@ -12,10 +12,10 @@ use qlink_meter::{ArenaReader, SessionSlot, TeidAllocator};
 use qlink_pfcp::model::{Endpoint, UrrId, UsageReport};
 use qlink_pfcp::node::Kept;
 use qlink_pfcp::{
-    Answer, Association, Cause, ContentBinding, DataPlaneInfo, Novelty, Refusal, Request,
-    SessionCharges, SessionRules, SessionUsage, TunnelAddress,
+    Answer, Association, Cause, ContentBinding, DataPlaneInfo, Novelty, PackageBinding, Refusal,
+    Request, SessionCharges, SessionRules, SessionUsage, TunnelAddress,
 };
-use qlink_types::ids::{ContentId, SessionId, Teid};
+use qlink_types::ids::{ContentId, PackageId, SessionId, Teid};
 
 use crate::checked::CheckedCopies;
 use crate::contents::Copy;
@@ -270,6 +270,8 @@ impl Control {
             Request::List { after } => self.list(after),
             Request::BindContent { binding } => self.bind(binding, None),
             Request::UnbindContent { content } => self.unbind(content),
+            Request::BindPackage { binding } => self.bind_package(binding),
+            Request::UnbindPackage { package } => self.unbind_package(package),
             Request::Establish { rules } => self.establish(rules, now_ns),
             Request::Modify { session, changes } => {
                 self.modify(session, &Request::Modify { session, changes })
@@ -326,7 +328,9 @@ impl Control {
     }
 
     fn unbind(&mut self, content: ContentId) -> Result<Answer, Refusal> {
-        if self.n4.as_deref().is_some_and(|n4| n4.measures(&content)) {
+        let packages = self.association.packages();
+        let n4 = self.n4.as_deref();
+        if n4.is_some_and(|n4| n4.measures(&content, packages)) {
             return Err(Refusal::new(
                 Cause::ContentInUse,
                 "a PFCP session measures it",
@@ -338,6 +342,35 @@ impl Control {
         self.association.apply(&request);
         self.copies.remove(&content);
         Ok(Answer::Unbound { content })
+    }
+
+    fn bind_package(&mut self, binding: PackageBinding) -> Result<Answer, Refusal> {
+        let package = binding.package;
+        let request = Request::BindPackage { binding };
+        if self.association.check(&request)? == Novelty::New {
+            self.make_durable(&request)?;
+            self.association.apply(&request);
+            if let Some(mut n4) = self.n4.take() {
+                let naming = n4.naming(&package);
+                n4.recompile(self, &naming);
+                self.n4 = Some(n4);
+            }
+        }
+        Ok(Answer::PackageBound { package })
+    }
+
+    fn unbind_package(&mut self, package: PackageId) -> Result<Answer, Refusal> {
+        let naming = self.n4.as_deref().map(|n4| n4.naming(&package));
+        if naming.is_some_and(|sessions| !sessions.is_empty()) {
+            let detail = "a PFCP session names it";
+            return Err(Refusal::new(Cause::ContentInUse, detail));
+        }
+        let request = Request::UnbindPackage { package };
+        if self.association.check(&request)? == Novelty::New {
+            self.make_durable(&request)?;
+            self.association.apply(&request);
+        }
+        Ok(Answer::PackageUnbound { package })
     }
 
     fn establish(&mut self, rules: SessionRules, now_ns: u64) -> Result<Answer, Refusal> {

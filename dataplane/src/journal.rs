@@ -17,7 +17,9 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use qlink_pfcp::{Association, MAX_MESSAGE_BYTES, Request, decode_request, encode_request};
+use qlink_pfcp::{
+    Association, MAX_MESSAGE_BYTES, PackageBinding, Request, decode_request, encode_request,
+};
 
 /// What a journal holds.
 pub(crate) trait Entry: Sized {
@@ -48,13 +50,20 @@ pub(crate) fn requests_of(state: &Association) -> impl Iterator<Item = Request> 
     let contents = state.contents().map(|binding| Request::BindContent {
         binding: binding.clone(),
     });
+    let packages = state.packages().iter();
+    let packages = packages.map(|(package, contents)| Request::BindPackage {
+        binding: PackageBinding {
+            package: *package,
+            contents: contents.clone(),
+        },
+    });
     let sessions = state.sessions().map(|rules| Request::Establish {
         rules: rules.clone(),
     });
     let members = state
         .tunnel_members()
         .map(|member| Request::AddTunnelMember { member });
-    contents.chain(sessions).chain(members)
+    contents.chain(packages).chain(sessions).chain(members)
 }
 
 const VERSION: u32 = 1;

@@ -506,13 +506,13 @@ impl Plane {
         true
     }
 
-    fn sponsor(&mut self, slot: SessionSlot, session: Sponsored) {
+    pub(crate) fn sponsor(&mut self, slot: SessionSlot, session: Sponsored) {
         if let Some(place) = self.sponsored.get_mut(slot.index()) {
             *place = Some(Box::new(session));
         }
     }
 
-    fn own_view(&mut self, view: usize, owner: Option<SessionSlot>) {
+    pub(crate) fn own_view(&mut self, view: usize, owner: Option<SessionSlot>) {
         if let Some(place) = self.view_owners.get_mut(view) {
             *place = owner;
         }
@@ -529,7 +529,7 @@ impl Plane {
     }
 
     /// `count` free places; those of closed sessions are taken when no other is left.
-    fn take_view_places(&mut self, count: usize) -> Result<Vec<usize>, Refusal> {
+    pub(crate) fn take_view_places(&self, count: usize) -> Result<Vec<usize>, Refusal> {
         let free = |owner: &Option<SessionSlot>| owner.is_none();
         let mut places: Vec<usize> = positions(&self.view_owners, free).take(count).collect();
         if places.len() < count {

@@ -257,7 +257,7 @@ pub(crate) fn apply(plane: &mut Plane, command: Command) -> Result<Outcome, Refu
         Command::RuledModify { slot, change } => {
             return plane.modify_ruled(slot, *change).map(Outcome::Reports);
         }
-        Command::RuledRecompile { slot, setup } => plane.recompile_ruled(slot, *setup),
+        Command::RuledRecompile { slot, setup } => plane.recompile_ruled(slot, *setup)?,
         Command::RuledDelete { slot } => return plane.delete_ruled(slot).map(Outcome::Reports),
         Command::RuledClose { slot } => plane.close_ruled(slot),
         Command::RuledAcknowledge { slot, reports } => plane.acknowledge_ruled(slot, &reports),

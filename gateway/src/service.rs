@@ -9,12 +9,12 @@ use qlink_client::ChainClient;
 use qlink_client::http::HttpError;
 use qlink_client::rpc::PackageAnswer;
 use qlink_pfcp::{
-    Answer, Cause, ContentBinding, DownlinkPath, Payer, Request, SessionRules, SessionUsage,
-    Sponsor,
+    Answer, Cause, ContentBinding, DownlinkPath, PackageBinding, Payer, Request, SessionRules,
+    SessionUsage, Sponsor,
 };
 use qlink_store::KvStore;
 use qlink_types::codec::{List, Text};
-use qlink_types::ids::{GatewayId, Hash32, OperatorId, SessionId};
+use qlink_types::ids::{ContentId, GatewayId, Hash32, OperatorId, PackageId, SessionId};
 use qlink_types::package::{PackageTerms, Scope};
 use qlink_types::receipt::{Receipt, ReceiptSigner, SignedReceipt};
 use qlink_types::signature::{ChainId, SecretKey};
@@ -437,6 +437,7 @@ impl Service {
                 other => return Err(unexpected(other)),
             }
         }
+        self.bind_package(leg.package, contents);
         let too_many = || ServiceError::DataPlane {
             code: "too_many_contents",
             detail: format!(
@@ -453,6 +454,19 @@ impl Service {
             limit: leg.limit,
             repeat: terms.repeat,
         })
+    }
+
+    /// Lets control planes of a mobile core name the package instead of its contents. Sessions of
+    /// ours do not need it.
+    fn bind_package(&self, package: PackageId, contents: &[ContentId]) {
+        let Ok(contents) = List::try_from(contents.to_vec()) else {
+            return;
+        };
+        let binding = PackageBinding { package, contents };
+        match self.link.request(Request::BindPackage { binding }) {
+            Ok(Answer::PackageBound { .. }) => {}
+            answer => tracing::warn!(%package, ?answer, "the data plane does not know the package"),
+        }
     }
 
     /// Reads the counters of every open session from the data plane's arena; tells which it read.

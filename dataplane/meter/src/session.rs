@@ -287,6 +287,13 @@ impl SessionTable {
         }
     }
 
+    /// Lets contents be proven in the flows of the session in a slot.
+    pub fn sponsor(&mut self, slot: SessionSlot) {
+        if let Some(session) = self.sessions.get_mut(slot.index()) {
+            session.sponsored = true;
+        }
+    }
+
     /// Lets rules decide about the packets of the session in a slot, or no longer.
     pub fn set_kind(&mut self, slot: SessionSlot, kind: SessionKind) {
         if let Some(session) = self.sessions.get_mut(slot.index()) {

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use qlink_types::ids::{ContentId, Hash32, SessionId, Teid};
 
 use crate::cause::{Cause, Refusal};
-use crate::message::{ContentBinding, MAX_SESSIONS_PER_PAGE, Request};
+use crate::message::{ContentBinding, MAX_SESSIONS_PER_PAGE, PackageBinding, Packages, Request};
 use crate::rules::{Payer, SessionRules};
 use crate::tunnel::{MAX_TUNNEL_MEMBERS, TunnelMember};
 
@@ -37,6 +37,7 @@ pub enum Novelty {
 pub struct Association {
     limits: AssociationLimits,
     contents: BTreeMap<ContentId, ContentBinding>,
+    packages: Packages,
     sessions: BTreeMap<SessionId, SessionRules>,
     by_ue: BTreeMap<IpAddr, SessionId>,
     by_teid: BTreeMap<Teid, SessionId>,
@@ -51,6 +52,7 @@ impl Association {
         Self {
             limits,
             contents: BTreeMap::new(),
+            packages: Packages::new(),
             sessions: BTreeMap::new(),
             by_ue: BTreeMap::new(),
             by_teid: BTreeMap::new(),
@@ -73,6 +75,11 @@ impl Association {
             | Request::Charges { .. } => Ok(Novelty::Repeated),
             Request::BindContent { binding } => self.check_bind(binding),
             Request::UnbindContent { content } => self.check_unbind(content),
+            Request::BindPackage { binding } => self.check_package(binding),
+            Request::UnbindPackage { package } => match self.packages.get(package) {
+                Some(_) => Ok(Novelty::New),
+                None => Ok(Novelty::Repeated),
+            },
             Request::Establish { rules } => self.check_establish(rules),
             Request::Modify { session, changes } => {
                 let rules = self.known(session)?;
@@ -109,6 +116,13 @@ impl Association {
             }
             Request::UnbindContent { content } => {
                 self.contents.remove(content);
+            }
+            Request::BindPackage { binding } => {
+                let PackageBinding { package, contents } = binding.clone();
+                self.packages.insert(package, contents);
+            }
+            Request::UnbindPackage { package } => {
+                self.packages.remove(package);
             }
             Request::Establish { rules } => self.insert(rules),
             Request::Modify { session, changes } => {
@@ -167,6 +181,12 @@ impl Association {
         self.contents.values()
     }
 
+    /// What packages consist of.
+    #[must_use]
+    pub const fn packages(&self) -> &Packages {
+        &self.packages
+    }
+
     /// Every BaseStation that a request let into the tunnel, in the order of keys.
     #[must_use]
     pub fn tunnel_members(&self) -> impl ExactSizeIterator<Item = TunnelMember> {
@@ -203,6 +223,28 @@ impl Association {
         }
     }
 
+    fn check_package(&self, binding: &PackageBinding) -> Result<Novelty, Refusal> {
+        let PackageBinding { package, contents } = binding;
+        if package.is_zero() || contents.is_empty() {
+            return Err(Refusal::new(
+                Cause::RuleInvalid,
+                "a package without id or contents",
+            ));
+        }
+        if let Some(unknown) = contents.iter().find(|id| !self.contents.contains_key(*id)) {
+            return Err(Refusal::new(Cause::ContentUnknown, &unknown.to_string()));
+        }
+        match self.packages.get(package) {
+            Some(bound) if bound == contents => Ok(Novelty::Repeated),
+            // A package has contents: as many of them are room enough.
+            None if self.packages.len() >= self.limits.contents => Err(Refusal::new(
+                Cause::NoResources,
+                &format!("{} packages are bound", self.limits.contents),
+            )),
+            Some(_) | None => Ok(Novelty::New),
+        }
+    }
+
     fn check_member(&self, member: &TunnelMember) -> Result<Novelty, Refusal> {
         if let Some(standing) = self.tunnel.get(&member.key) {
             return if *standing == member.address {
@@ -232,6 +274,13 @@ impl Association {
                 .as_ref()
                 .is_some_and(|sponsor| sponsor.contents.contains(content))
         });
+        let mut packages = self.packages.iter();
+        if let Some((package, _)) = packages.find(|(_, contents)| contents.contains(content)) {
+            return Err(Refusal::new(
+                Cause::ContentInUse,
+                &format!("named by {package}"),
+            ));
+        }
         match user {
             Some(rules) => Err(Refusal::new(
                 Cause::ContentInUse,

@@ -40,7 +40,8 @@ pub use cause::{Cause, Refusal};
 pub use charges::{ChargeRow, MAX_CHARGE_REASONS, MAX_REASON_BYTES, SessionCharges};
 pub use message::{
     Answer, ContentBinding, DataPlaneInfo, MAX_MESSAGE_BYTES, MAX_SESSIONS_PER_PAGE, MessageError,
-    Request, TunnelAddress, VERSION, decode_answer, decode_request, encode_answer, encode_request,
+    PackageBinding, PackageContents, Packages, Request, TunnelAddress, VERSION, decode_answer,
+    decode_request, encode_answer, encode_request,
 };
 pub use rules::{
     DownlinkPath, MAX_CONTENTS, MAX_ORIGINS, MAX_PATH_BYTES, Payer, SessionChanges, SessionRules,

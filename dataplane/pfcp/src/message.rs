@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use qlink_types::codec::{Decode, DecodeError, Encode, List, Reader, Text};
-use qlink_types::ids::{ContentId, Hash32, SessionId, Teid};
+use qlink_types::ids::{ContentId, Hash32, PackageId, SessionId, Teid};
 use qlink_types::units::{Bytes, Incarnation};
 use qlink_types::{enum_codec, struct_codec};
 
 use crate::address::{decode_endpoint, encode_endpoint};
 use crate::cause::Refusal;
 use crate::charges::SessionCharges;
-use crate::rules::{MAX_PATH_BYTES, SessionChanges, SessionRules};
+use crate::rules::{MAX_CONTENTS, MAX_PATH_BYTES, SessionChanges, SessionRules};
 use crate::trace::{TraceOrder, TraceReport};
 use crate::tunnel::{TunnelEnd, TunnelMember};
 use crate::usage::SessionUsage;
@@ -41,6 +41,23 @@ struct_codec!(ContentBinding {
     size,
     path
 });
+
+/// What a package consists of, for sessions that name it over PFCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageBinding {
+    /// Which.
+    pub package: PackageId,
+    /// Its contents, each bound before; at least one.
+    pub contents: PackageContents,
+}
+
+struct_codec!(PackageBinding { package, contents });
+
+/// The contents of a package.
+pub type PackageContents = List<ContentId, MAX_CONTENTS>;
+
+/// Packages by id.
+pub type Packages = std::collections::BTreeMap<PackageId, PackageContents>;
 
 /// Who the data plane is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +106,16 @@ pub enum Request {
     UnbindContent {
         /// Which.
         content: ContentId,
+    },
+    /// States what a package consists of, instead of what was stated before.
+    BindPackage {
+        /// Which, and of what.
+        binding: PackageBinding,
+    },
+    /// Undoes a binding that no session names.
+    UnbindPackage {
+        /// Which.
+        package: PackageId,
     },
     /// Opens a session.
     Establish {
@@ -147,6 +174,8 @@ enum_codec!(Request, "request kind", {
     Modify { session, changes } = 5,
     Delete { session } = 6,
     List { after } = 7,
+    BindPackage { binding } = 8,
+    UnbindPackage { package } = 9,
     Trace { order } = 20,
     TraceProgress { session } = 21,
     Charges { session } = 22,
@@ -171,6 +200,16 @@ pub enum Answer {
     Unbound {
         /// Which.
         content: ContentId,
+    },
+    /// To [`Request::BindPackage`].
+    PackageBound {
+        /// Which.
+        package: PackageId,
+    },
+    /// To [`Request::UnbindPackage`].
+    PackageUnbound {
+        /// Which.
+        package: PackageId,
     },
     /// To [`Request::Establish`]: packets of the session are forwarded from now on.
     Established {
@@ -236,6 +275,8 @@ enum_codec!(Answer, "answer kind", {
     Deleted { session, usage } = 6,
     Sessions { sessions, more } = 7,
     Refused { refusal } = 8,
+    PackageBound { package } = 9,
+    PackageUnbound { package } = 10,
     Traced { report } = 20,
     Charges { charges } = 21,
     TunnelMemberAdded { end } = 30,

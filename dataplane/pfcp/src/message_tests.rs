@@ -56,6 +56,17 @@ fn requests() -> Vec<Request> {
         Request::UnbindContent {
             content: ContentId::new([1; 32]),
         },
+        Request::BindPackage {
+            binding: PackageBinding {
+                package: PackageId::new([2; 16]),
+                contents: vec![ContentId::new([1; 32]); MAX_CONTENTS]
+                    .try_into()
+                    .unwrap(),
+            },
+        },
+        Request::UnbindPackage {
+            package: PackageId::new([2; 16]),
+        },
         Request::Establish {
             rules: largest_rules(1),
         },

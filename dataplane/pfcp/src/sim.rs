@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use qlink_types::ids::{ContentId, Teid};
+use qlink_types::ids::{ContentId, PackageId, Teid};
 
 use crate::model::{
     ApplyAction, BitRate, CreatedPdr, CreatedTrafficEndpoint, FSeid, FailedRule, Far, FarId,
@@ -68,6 +68,8 @@ pub struct SessionPlan {
     pub qfi: Option<Qfi>,
     /// Contents whose proven bytes are measured by a usage rule of their own.
     pub contents: Vec<ContentId>,
+    /// Packages whose contents it measures too.
+    pub packages: Vec<PackageId>,
 }
 
 impl SessionPlan {
@@ -88,7 +90,7 @@ impl SessionPlan {
         ];
         let [all, proven] = Self::URRS;
         let mut create_urrs = vec![self.urr(all, VolumeKind::Network)];
-        if !self.contents.is_empty() {
+        if !self.contents.is_empty() || !self.packages.is_empty() {
             create_urrs.push(self.urr(proven, VolumeKind::Proven));
             create_pdrs.push(self.content_pdr(proven));
         }
@@ -135,6 +137,7 @@ impl SessionPlan {
                 application: None,
                 qfis: Vec::new(),
                 contents: Vec::new(),
+                packages: Vec::new(),
             },
             removal: uplink.then_some(OuterHeaderRemoval::GtpuUdpIp),
             far: Some(if uplink { up } else { down }),
@@ -148,6 +151,7 @@ impl SessionPlan {
         let mut pdr = self.pdr(PdrId::new(3), Interface::Core, UeRole::Destination);
         pdr.precedence = Precedence::new(254);
         pdr.pdi.contents.clone_from(&self.contents);
+        pdr.pdi.packages.clone_from(&self.packages);
         pdr.far = None;
         pdr.urrs = vec![urr];
         pdr.qers = Vec::new();

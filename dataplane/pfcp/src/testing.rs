@@ -149,6 +149,7 @@ pub const fn pdi(source: Interface) -> Pdi {
         application: None,
         qfis: Vec::new(),
         contents: Vec::new(),
+        packages: Vec::new(),
     }
 }
 

@@ -6,24 +6,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use qlink_meter::{Action, ApplicationFilters, CompileError, Out, RuleBlock};
 use qlink_pfcp::model::{
     ApplicationId, ApplyAction, Endpoint, FailedRule, Far, Interface, OuterHeaderCreation, Pdr,
-    Redirect, Rejection, SdfFilter, Seid, SessionModel,
+    PdrId, Redirect, Rejection, SdfFilter, Seid, SessionModel,
 };
-use qlink_pfcp::wire::{CustomPfd, IeType, Pfd};
-use qlink_pfcp::{Cause, DownlinkPath, MAX_CONTENTS, Payer, SessionRules, Sponsor};
-use qlink_types::ids::{ContentId, PackageId, SessionId, Teid, ViewerKey};
-use qlink_types::package::RepeatPolicy;
-use qlink_types::units::{Bytes, PackageEpoch};
+use qlink_pfcp::wire::{CustomPfd, IeType, NamedContents, Pfd};
+use qlink_pfcp::{Cause, DownlinkPath, MAX_CONTENTS, PackageContents, Payer, SessionRules};
+use qlink_types::ids::{ContentId, PackageId, SessionId, Teid};
 use qlink_wire::GTPU_PORT;
 
 use super::pool::Seat;
 use crate::contents::Copy;
-use crate::ruled::{RuledSetup, is_location};
+use crate::ruled::{RuledSetup, is_location, measured};
 
 /// What applications are made of.
 #[derive(Debug, Default)]
 pub(crate) struct Applications {
     filters: BTreeMap<ApplicationId, Vec<SdfFilter>>,
-    contents: BTreeMap<ApplicationId, Vec<ContentId>>,
+    contents: BTreeMap<ApplicationId, NamedContents>,
 }
 
 impl Applications {
@@ -33,7 +31,7 @@ impl Applications {
         for (application, pfds) in table {
             let filters = pfds.iter().flat_map(filters_of).collect();
             applications.filters.insert(application.clone(), filters);
-            let contents = pfds.iter().flat_map(contents_of).collect();
+            let contents = named_by(pfds);
             applications.contents.insert(application.clone(), contents);
         }
         applications
@@ -41,10 +39,22 @@ impl Applications {
 }
 
 impl Applications {
-    /// Whether an application is made of this content.
-    pub(crate) fn names(&self, application: &ApplicationId, content: &ContentId) -> bool {
-        let contents = self.contents.get(application);
-        contents.is_some_and(|contents| contents.contains(content))
+    /// The contents and packages that a session's rules name, by themselves and by applications.
+    pub(crate) fn named_in(&self, model: &SessionModel) -> NamedContents {
+        let mut named = NamedContents::default();
+        for pdr in model.pdrs.values() {
+            let application = pdr.pdi.application.as_ref();
+            let of = application.and_then(|application| self.contents.get(application));
+            let none = NamedContents::default();
+            let of = of.unwrap_or(&none);
+            for contents in [&of.contents, &pdr.pdi.contents] {
+                named.contents.extend_from_slice(contents);
+            }
+            for packages in [&of.packages, &pdr.pdi.packages] {
+                named.packages.extend_from_slice(packages);
+            }
+        }
+        named
     }
 }
 
@@ -65,17 +75,23 @@ fn filters_of(pfd: &Pfd) -> impl Iterator<Item = SdfFilter> + '_ {
     })
 }
 
-fn contents_of(pfd: &Pfd) -> Vec<ContentId> {
-    match &pfd.custom {
-        Some(CustomPfd::Contents(contents)) => contents.clone(),
-        Some(CustomPfd::Other(_)) | None => Vec::new(),
+fn named_by(pfds: &[Pfd]) -> NamedContents {
+    let mut all = NamedContents::default();
+    for pfd in pfds {
+        if let Some(CustomPfd::Contents(named)) = &pfd.custom {
+            all.contents.extend_from_slice(&named.contents);
+            all.packages.extend_from_slice(&named.packages);
+        }
     }
+    all
 }
 
 /// What is needed besides the rules.
 pub(crate) struct RuleCompiler<'a> {
     pub(crate) applications: &'a Applications,
     pub(crate) copies: &'a BTreeMap<ContentId, Copy>,
+    /// What packages consist of.
+    pub(crate) packages: &'a BTreeMap<PackageId, PackageContents>,
 }
 
 impl RuleCompiler<'_> {
@@ -96,23 +112,13 @@ impl RuleCompiler<'_> {
         // Without an address packets are found by their tunnels, both ways.
         let ue = first_ue(model).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let contents: Vec<ContentId> = copies.iter().map(|(content, _)| *content).collect();
-        let sponsor = (!contents.is_empty()).then(|| Sponsor {
-            // Nobody pays by this session: its usage rules only measure what is proven.
-            package: PackageId::ZERO,
-            package_epoch: PackageEpoch::ZERO,
-            viewer: ViewerKey::ZERO,
-            contents: contents.try_into().unwrap_or_default(),
-            origins: Vec::new().try_into().unwrap_or_default(),
-            limit: Bytes::new(u64::MAX),
-            repeat: RepeatPolicy::Free,
-        });
         let rules = SessionRules {
             session: session_id(seid),
             teid: Some(seat.teid),
             ue,
             path: path(model),
             basestation: None,
-            sponsor,
+            sponsor: measured(contents),
             payer: Payer::Operator,
         };
         Ok(RuledSetup {
@@ -128,7 +134,7 @@ impl RuleCompiler<'_> {
     /// The rules compiled.
     pub(crate) fn block(&self, model: &SessionModel) -> Result<RuleBlock, Rejection> {
         check(model)?;
-        let named = self.with_contents(model);
+        let named = self.with_contents(model)?;
         let block = RuleBlock::compile(&named, self.applications).map_err(refused)?;
         let unsupported = block.pdrs().iter().find(|pdr| !is_supported(&pdr.action));
         match unsupported {
@@ -137,21 +143,25 @@ impl RuleCompiler<'_> {
         }
     }
 
-    /// Applications that are contents become contents.
-    fn with_contents(&self, model: &SessionModel) -> SessionModel {
+    /// Applications that are contents become contents, and so do packages.
+    fn with_contents(&self, model: &SessionModel) -> Result<SessionModel, Rejection> {
         let mut named = model.clone();
         for pdr in named.pdrs.values_mut() {
-            let contents = pdr
-                .pdi
-                .application
-                .as_ref()
-                .and_then(|application| self.applications.contents.get(application));
-            if let Some(contents) = contents.filter(|contents| !contents.is_empty()) {
-                pdr.pdi.contents.extend(contents.iter().copied());
+            let application = pdr.pdi.application.as_ref();
+            let of =
+                application.and_then(|application| self.applications.contents.get(application));
+            if let Some(of) = of.filter(|of| !of.is_empty()) {
+                pdr.pdi.contents.extend_from_slice(&of.contents);
+                pdr.pdi.packages.extend_from_slice(&of.packages);
                 pdr.pdi.application = None;
             }
+            for package in std::mem::take(&mut pdr.pdi.packages) {
+                let contents = self.packages.get(&package);
+                let contents = contents.ok_or_else(|| unknown_content(pdr.id))?;
+                pdr.pdi.contents.extend(contents);
+            }
         }
-        named
+        Ok(named)
     }
 
     fn copies_of(&self, block: &RuleBlock) -> Result<Vec<(ContentId, Copy)>, Rejection> {
@@ -159,11 +169,7 @@ impl RuleCompiler<'_> {
         for rule in block.proof_rules() {
             for content in &rule.contents {
                 if !self.copies.contains_key(content) {
-                    return Err(Rejection {
-                        cause: Cause::ContentUnknown,
-                        offending: None,
-                        failed_rule: Some(FailedRule::Pdr(rule.pdr)),
-                    });
+                    return Err(unknown_content(rule.pdr));
                 }
                 contents.insert(*content);
             }
@@ -176,6 +182,15 @@ impl RuleCompiler<'_> {
             .into_iter()
             .map(|content| (content, copy(content)))
             .collect())
+    }
+}
+
+/// A rule names a content or a package that is not bound here.
+const fn unknown_content(pdr: PdrId) -> Rejection {
+    Rejection {
+        cause: Cause::ContentUnknown,
+        offending: None,
+        failed_rule: Some(FailedRule::Pdr(pdr)),
     }
 }
 

@@ -11,8 +11,8 @@ use qlink_meter::prefix_of;
 use qlink_pfcp::model::{Endpoint, FTeid, Rejection, Resolution, Seid, SessionModel, UsageReport};
 use qlink_pfcp::node::{Command as NodeCommand, Effect, Event, Kept, Node, Note, Query, Record};
 use qlink_pfcp::wire::{Codec, DownlinkDataReport, RemotePeer};
-use qlink_pfcp::{Cause, Refusal};
-use qlink_types::ids::ContentId;
+use qlink_pfcp::{Cause, Packages, Refusal};
+use qlink_types::ids::{ContentId, PackageId};
 
 use super::compile::{Applications, RuleCompiler};
 use super::pool::{Pool, PoolView, Seat};
@@ -100,16 +100,25 @@ impl N4 {
         }
     }
 
-    /// Whether a rule of the node's sessions measures this content.
-    pub(crate) fn measures(&self, content: &ContentId) -> bool {
+    /// Whether a rule of the node's sessions measures this content; `packages` are what they
+    /// consist of.
+    pub(crate) fn measures(&self, content: &ContentId, packages: &Packages) -> bool {
         self.node.sessions().any(|(_, model)| {
-            let mut pdrs = model.pdrs.values();
-            pdrs.any(|pdr| {
-                let application = pdr.pdi.application.as_ref();
-                pdr.pdi.contents.contains(content)
-                    || application.is_some_and(|named| self.applications.names(named, content))
-            })
+            let named = self.applications.named_in(model);
+            let mut of_packages = named.packages.iter().filter_map(|name| packages.get(name));
+            named.contents.contains(content)
+                || of_packages.any(|contents| contents.contains(content))
         })
+    }
+
+    /// Sessions whose rules name a package.
+    pub(crate) fn naming(&self, package: &PackageId) -> Vec<Seid> {
+        let sessions = self.node.sessions();
+        let naming = sessions.filter(|(_, model)| {
+            let named = self.applications.named_in(model);
+            named.packages.contains(package)
+        });
+        naming.map(|(seid, _)| seid).collect()
     }
 
     /// Whether no worker has told anything that can be taken in.
@@ -313,6 +322,7 @@ impl N4 {
         let compiler = RuleCompiler {
             applications: &self.applications,
             copies: &control.copies,
+            packages: control.association.packages(),
         };
         let setup = compiler.setup(seid, &seat, model, inactivity_s)?;
         let slot = seat.place.slot;
@@ -336,6 +346,7 @@ impl N4 {
         let compiler = RuleCompiler {
             applications: &self.applications,
             copies: &control.copies,
+            packages: control.association.packages(),
         };
         let setup = compiler.setup(seid, &seat, model, inactivity_s)?;
         let slot = seat.place.slot;
@@ -375,11 +386,13 @@ impl N4 {
         }
     }
 
-    fn recompile(&mut self, control: &Control, sessions: &[Seid]) {
+    /// Sessions follow what their applications and packages are made of now.
+    pub(crate) fn recompile(&mut self, control: &Control, sessions: &[Seid]) {
         self.applications = Applications::new(self.node.applications());
         let compiler = RuleCompiler {
             applications: &self.applications,
             copies: &control.copies,
+            packages: control.association.packages(),
         };
         for seid in sessions {
             let (Some(seat), Some((model, ..))) = (self.pool.seat(*seid), self.node.session(*seid))

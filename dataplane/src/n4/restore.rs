@@ -120,6 +120,7 @@ impl N4 {
             let compiler = RuleCompiler {
                 applications: &self.applications,
                 copies: &start.copies,
+                packages: start.association.packages(),
             };
             let setup = match compiler.setup(*seid, &seat, model, inactivity_s) {
                 Ok(setup) => setup,

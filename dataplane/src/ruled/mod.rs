@@ -12,6 +12,7 @@
 //! Invariant: a packet is counted by the usage rules of its detection rule exactly when it is
 //! counted for its session.
 
+mod contents;
 mod event;
 mod judge;
 mod proven;
@@ -24,5 +25,5 @@ pub(crate) use event::{EventLine, RuledEvent, RuledNews};
 pub(crate) use judge::RuledPacket;
 pub(crate) use proven::{Demand, forecast};
 pub(crate) use redirect::is_location;
-pub(crate) use session::{Places, RuledSetup};
+pub(crate) use session::{Places, RuledSetup, measured};
 pub(crate) use table::{RuledChange, RuledTable};

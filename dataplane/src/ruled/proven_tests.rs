@@ -82,6 +82,7 @@ fn model(film: &[u8], quota: u64, beyond: Beyond) -> SessionModel {
         mbr: None,
         qfi: None,
         contents: vec![content(film)],
+        packages: Vec::new(),
     };
     let mut rules = plan.rules();
     for pdr in &mut rules.create_pdrs {

@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv6Addr};
 use qlink_meter::{
     Direction, PacketCount, Policer, ProofUpdate, RuleBlock, SessionUrrs, UrrList, prefix_of,
 };
-use qlink_pfcp::SessionRules;
 use qlink_pfcp::model::{
     Endpoint, Interface, LocalFTeid, OuterHeaderCreation, Seid, SessionModel, UsageReport,
 };
-use qlink_types::ids::{ContentId, Teid};
+use qlink_pfcp::{SessionRules, Sponsor};
+use qlink_types::ids::{ContentId, PackageId, Teid, ViewerKey};
+use qlink_types::package::RepeatPolicy;
+use qlink_types::units::{Bytes, PackageEpoch};
 
 use super::proven::{Demand, ProvenRules};
 use crate::contents::Copy;
@@ -50,6 +52,19 @@ pub(crate) struct RuledSetup {
     /// The session as the arena names it, with the contents that its rules measure as sponsored.
     pub(crate) rules: SessionRules,
     pub(crate) copies: Vec<(ContentId, Copy)>,
+}
+
+/// Contents that a session only measures: nobody pays by it. `None` without any.
+pub(crate) fn measured(contents: Vec<ContentId>) -> Option<Sponsor> {
+    (!contents.is_empty()).then(|| Sponsor {
+        package: PackageId::ZERO,
+        package_epoch: PackageEpoch::ZERO,
+        viewer: ViewerKey::ZERO,
+        contents: contents.try_into().unwrap_or_default(),
+        origins: Vec::new().try_into().unwrap_or_default(),
+        limit: Bytes::new(u64::MAX),
+        repeat: RepeatPolicy::Free,
+    })
 }
 
 /// A packet that usage rules count once it has left.

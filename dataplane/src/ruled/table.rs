@@ -11,13 +11,15 @@ use qlink_meter::{
 };
 use qlink_pfcp::model::{Resolution, SessionModel, UrrId, UsageReport};
 use qlink_pfcp::node::{Kept, Query};
-use qlink_pfcp::{Cause, Refusal};
-use qlink_types::ids::Teid;
+use qlink_pfcp::{Cause, Refusal, SessionRules};
+use qlink_types::ids::{ContentId, Teid};
 
+use super::contents::standing;
 use super::event::{EventLine, RuledEvent, RuledNews};
 use super::proven::ProvenRules;
 use super::replies::Replies;
-use super::session::{Measured, Places, Ruled, RuledSetup};
+use super::session::{Measured, Places, Ruled, RuledSetup, measured};
+use crate::contents::Copy;
 use crate::plane::{Plane, PlaneLimits};
 
 /// Packets kept at once for all sessions of a worker (chosen: 3 MB).
@@ -192,7 +194,11 @@ impl Plane {
         let own = setup.rules.teid.unwrap_or(Teid::new(0));
         let unix = self.ruled.unix(clock::now_ns());
         match recovered {
-            Some(recovered) => self.resume(slot, &setup.rules, setup.copies, recovered)?,
+            Some(recovered) => {
+                let contents = standing(slot, recovered, setup.copies);
+                let rules = measuring(setup.rules.clone(), &contents);
+                self.resume(slot, &rules, contents, recovered)?;
+            }
             None => self.establish(slot, &setup.rules, setup.copies)?,
         }
         let urrs = match recovered {
@@ -253,6 +259,7 @@ impl Plane {
         let unix = self.ruled.unix(now_ns);
         let unknown = || Refusal::new(Cause::SessionUnknown, "no session there");
         let before = self.ruled.get(slot).ok_or_else(unknown)?.places.clone();
+        let naming = self.room_for_contents(slot, setup.copies)?;
         let places = Places::of(&setup.model, own);
         // The address under which the session was opened, whatever its rules name now.
         let ue = self.sessions.get(slot).map_or(setup.rules.ue, |hot| hot.ue);
@@ -288,6 +295,7 @@ impl Plane {
         ruled.inactivity_ns = setup.inactivity_s.map(seconds);
         let mut reports = std::mem::take(&mut ruled.unsent);
         ruled.urrs.take_reports(|report| reports.push(report));
+        self.name_contents(slot, &setup.rules, naming);
         self.measure_contents(slot, &setup.model);
         for far in &change.resolution.end_markers {
             self.mark_end(far);
@@ -297,12 +305,24 @@ impl Plane {
         Ok(reports)
     }
 
-    /// Rules from other filters of applications; nothing else changes.
-    pub(crate) fn recompile_ruled(&mut self, slot: SessionSlot, setup: RuledSetup) {
+    /// Rules from other filters of applications, or from other contents of packages; nothing else
+    /// changes.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`]; nothing has changed then.
+    pub(crate) fn recompile_ruled(
+        &mut self,
+        slot: SessionSlot,
+        setup: RuledSetup,
+    ) -> Result<(), Refusal> {
+        let naming = self.room_for_contents(slot, setup.copies)?;
         if let Some(ruled) = self.ruled.get_mut(slot) {
             ruled.block = setup.block;
+            self.name_contents(slot, &setup.rules, naming);
             self.measure_contents(slot, &setup.model);
         }
+        Ok(())
     }
 
     /// Finds which usage rules measure the contents of a session.
@@ -492,6 +512,15 @@ impl Plane {
         }
         self.arena.count(WorkerCounter::ErrorIndications, 1);
         true
+    }
+}
+
+/// The rules of a session that stood, with all the contents that it had.
+fn measuring(rules: SessionRules, contents: &[(ContentId, Copy)]) -> SessionRules {
+    let contents: Vec<ContentId> = contents.iter().map(|(content, _)| *content).collect();
+    SessionRules {
+        sponsor: measured(contents),
+        ..rules
     }
 }
 

@@ -10,13 +10,15 @@ use qlink_content::Direction;
 use qlink_io::seqpacket::SeqConn;
 use qlink_meter::ArenaSet;
 use qlink_pfcp::model::{
-    ApplicationId, Seid, SessionChange, Trigger, UrrChanges, UrrId, UsageReport, VolumeKind,
+    ApplicationId, Pdr, Seid, SessionChange, Trigger, UrrChanges, UrrId, UsageReport, VolumeKind,
     VolumeLimit,
 };
 use qlink_pfcp::sim::{Happened, SessionPlan};
-use qlink_pfcp::wire::{ApplicationPfds, CustomPfd, Pfd};
-use qlink_pfcp::{Answer, ContentBinding, Request, decode_answer, encode_request};
-use qlink_types::ids::{ContentId, Teid};
+use qlink_pfcp::wire::{ApplicationPfds, CauseCode, CustomPfd, Pfd};
+use qlink_pfcp::{
+    Answer, Cause, ContentBinding, PackageBinding, Request, decode_answer, encode_request,
+};
+use qlink_types::ids::{ContentId, PackageId, Teid};
 use qlink_types::units::Bytes;
 use qlink_wire::build::{TcpFields, tcp_packet};
 use qlink_wire::{TcpFlags, gpdu_header};
@@ -30,6 +32,8 @@ const PROVEN: UrrId = SessionPlan::URRS[1];
 
 const SIZE: usize = 200_000;
 
+const PACKAGE: PackageId = PackageId::new([8; 16]);
+
 const THRESHOLD: u64 = 30_000;
 
 /// The films' viewer.
@@ -39,32 +43,50 @@ fn viewer() -> SocketAddr {
 
 /// Tells the data plane where the film's bytes are.
 fn bind(network: &Network, film: &[u8]) -> ContentId {
-    let path = network.folder.path().join("film");
-    std::fs::write(&path, film).unwrap();
     let (content, _) = content_of(film);
+    let path = network.folder.path().join(content.to_string());
+    std::fs::write(&path, film).unwrap();
     let binding = ContentBinding {
         content,
         size: Bytes::new(film.len() as u64),
         path: path.to_str().unwrap().try_into().unwrap(),
     };
-    let control = SeqConn::connect(&network.config.control_socket).unwrap();
-    let request = Request::BindContent { binding };
-    control.send(&encode_request(1, &request).unwrap()).unwrap();
-    let mut buffer = vec![0; 65_536];
-    let length = control.recv(&mut buffer, Some(WITHIN)).unwrap().unwrap();
-    let (_, answer) = decode_answer(&buffer[..length]).unwrap();
+    let answer = ask(network, &Request::BindContent { binding });
     assert!(matches!(answer, Answer::Bound { .. }), "{answer:?}");
     content
 }
 
+/// What a gateway asks.
+fn ask(network: &Network, request: &Request) -> Answer {
+    let control = SeqConn::connect(&network.config.control_socket).unwrap();
+    control.send(&encode_request(1, request).unwrap()).unwrap();
+    let mut buffer = vec![0; 65_536];
+    let length = control.recv(&mut buffer, Some(WITHIN)).unwrap().unwrap();
+    decode_answer(&buffer[..length]).unwrap().1
+}
+
+/// Tells the data plane what a package consists of.
+fn bind_package(network: &Network, contents: Vec<ContentId>) {
+    let binding = PackageBinding {
+        package: PACKAGE,
+        contents: contents.try_into().unwrap(),
+    };
+    let answer = ask(network, &Request::BindPackage { binding });
+    assert_eq!(answer, Answer::PackageBound { package: PACKAGE });
+}
+
 /// Rules that measure proven bytes, and tell of each [`THRESHOLD`] of them; `quota` bounds them.
 fn measuring(network: &Network, contents: Vec<ContentId>, quota: Option<u64>) -> SessionChange {
-    let plan = SessionPlan {
+    measuring_by(SessionPlan {
         threshold: Some(THRESHOLD),
         quota,
         contents,
         ..network.plan()
-    };
+    })
+}
+
+/// The rules of a plan, of which proven bytes alone have limits.
+fn measuring_by(plan: SessionPlan) -> SessionChange {
     let mut rules = plan.rules();
     for urr in &mut rules.create_urrs {
         if urr.volume_kind == VolumeKind::Network {
@@ -271,7 +293,7 @@ fn a_film_named_by_a_pfd_is_reported_to_the_byte() {
         vec![ApplicationPfds {
             application: application.clone(),
             pfds: vec![Pfd {
-                custom: Some(CustomPfd::Contents(vec![content])),
+                custom: Some(CustomPfd::Contents(vec![content].into())),
                 ..Pfd::default()
             }],
         }],
@@ -291,6 +313,109 @@ fn a_film_named_by_a_pfd_is_reported_to_the_byte() {
 
     assert_eq!(told.bytes(), SIZE as u64);
     running.stop();
+}
+
+#[test]
+fn the_films_of_a_package_are_reported_and_those_that_it_gets_while_a_session_lives() {
+    let mut network = Network::new(57);
+    let running = network.start();
+    let (first, second) = (film(SIZE), film(SIZE / 2 + 7).split_off(7));
+    let contents = [bind(&network, &first), bind(&network, &second)];
+    network.associate();
+    let rules = measuring_by(SessionPlan {
+        packages: vec![PACKAGE],
+        ..network.plan()
+    });
+    let (cause, ..) = network.refusal(rules.clone());
+    bind_package(&network, contents[..1].to_vec());
+
+    let (session, fteid) = network.establish_rules(rules);
+    let path = Path::new(&network, running.info.n6, fteid.teid);
+    for packet in download_to(viewer(), &first) {
+        path.carry(&packet);
+    }
+    bind_package(&network, contents.to_vec());
+    for packet in download_to((UE, 40_001).into(), &second) {
+        path.carry(&packet);
+    }
+    let unbound = ask(&network, &Request::UnbindPackage { package: PACKAGE });
+    let told = end(&mut network, session, Told::default());
+
+    assert_eq!(cause, CauseCode::REQUEST_REJECTED, "what nobody bound");
+    assert_eq!(told.bytes(), (first.len() + second.len()) as u64);
+    assert!(
+        matches!(&unbound, Answer::Refused { refusal } if refusal.cause == Cause::ContentInUse),
+        "{unbound:?}"
+    );
+    running.stop();
+}
+
+#[test]
+fn contents_named_and_unnamed_while_a_session_lives_are_reported_to_the_byte_through_kill_9() {
+    let mut network = Network::new(58);
+    network.config.n6_local = Some(SocketAddr::from(([127, 9, 58, 1], 5000)));
+    let mut child = spawn(&network);
+    let (first, second) = (film(SIZE), film(SIZE / 2 + 7).split_off(7));
+    let contents = [bind(&network, &first), bind(&network, &second)];
+    network.associate();
+    let plan = SessionPlan {
+        contents: contents[..1].to_vec(),
+        ..network.plan()
+    };
+    let mut plain = plan.clone();
+    plain.contents.clear();
+    let (session, fteid) = network.establish_rules(plain.rules());
+    let path = Path::new(&network, network.config.n6_local.unwrap(), fteid.teid);
+
+    let mut rules = plan.rules();
+    rules.create_pdrs.retain(|pdr| !pdr.pdi.contents.is_empty());
+    rules.create_urrs.retain(|urr| urr.id == PROVEN);
+    let named = rules.create_pdrs[0].clone();
+    network.modify(
+        session,
+        SessionChange {
+            create_pdrs: rules.create_pdrs,
+            create_urrs: rules.create_urrs,
+            ..SessionChange::default()
+        },
+    );
+    let mut told = Told::default();
+    // The first film is fetched twice: half of it and then, after a kill, all of it.
+    let half = download_to(viewer(), &first);
+    for packet in &half[..half.len() / 2] {
+        path.carry(packet);
+        told.listen(&mut network);
+    }
+    kill(child);
+    child = spawn(&network);
+    for (port, film) in [(40_001, &first), (40_002, &second)] {
+        if port == 40_002 {
+            network.modify(session, other_contents(&named, contents[1..].to_vec()));
+            kill(child);
+            child = spawn(&network);
+        }
+        for packet in download_to((UE, port).into(), film) {
+            path.carry(&packet);
+            told.listen(&mut network);
+        }
+    }
+    let told = end(&mut network, session, told);
+    let totals = ArenaSet::open(&network.config.arena).unwrap().totals();
+    kill(child);
+
+    assert_eq!(told.bytes(), (first.len() + second.len()) as u64);
+    assert_eq!(totals.conservation_violations, 0);
+}
+
+/// A detection rule names these contents instead.
+fn other_contents(pdr: &Pdr, contents: Vec<ContentId>) -> SessionChange {
+    let mut pdr = pdr.clone();
+    pdr.pdi.contents = contents;
+    SessionChange {
+        remove_pdrs: vec![pdr.id],
+        create_pdrs: vec![pdr],
+        ..SessionChange::default()
+    }
 }
 
 #[test]

@@ -150,6 +150,7 @@ impl Network {
             mbr: None,
             qfi: None,
             contents: Vec::new(),
+            packages: Vec::new(),
         }
     }
 

@@ -25,6 +25,7 @@ fn pdi(source: Interface) -> Pdi {
         application: None,
         qfis: Vec::new(),
         contents: Vec::new(),
+        packages: Vec::new(),
     }
 }
 

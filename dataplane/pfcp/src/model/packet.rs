@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use qlink_types::ids::ContentId;
+use qlink_types::ids::{ContentId, PackageId};
 
 use super::ids::{FTeid, FarId, PdrId, Precedence, QerId, Qfi, TrafficEndpointId, UrrId};
 
@@ -134,6 +134,16 @@ pub struct Pdi {
     /// Our extension: contents whose proven bytes the rule's usage rules measure. Such a rule
     /// forwards nothing itself.
     pub contents: Vec<ContentId>,
+    /// Our extension: packages, each of which stands for the contents that it has.
+    pub packages: Vec<PackageId>,
+}
+
+impl Pdi {
+    /// Whether the rule measures contents instead of detecting packets.
+    #[must_use]
+    pub const fn names_contents(&self) -> bool {
+        !self.contents.is_empty() || !self.packages.is_empty()
+    }
 }
 
 /// Which outer header is taken off. Source: TS 29.244 §8.2.64.

@@ -111,7 +111,8 @@ fn check_pdr(pdr: &Pdr, limits: &ModelLimits) -> Result<(), Rejection> {
     bounded(pdr.pdi.filters.len(), limits.filters)?;
     bounded(pdr.pdi.qfis.len(), MAX_QFIS)?;
     bounded(pdr.pdi.contents.len(), limits.contents)?;
-    if pdr.far.is_none() && pdr.pdi.contents.is_empty() {
+    bounded(pdr.pdi.packages.len(), limits.contents)?;
+    if pdr.far.is_none() && !pdr.pdi.names_contents() {
         return needed(IeType::FAR_ID);
     }
     if let Some(local) = &pdr.pdi.local_fteid {

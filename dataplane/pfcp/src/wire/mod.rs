@@ -83,6 +83,12 @@
 //! |---|---|---|---|
 //! | Content Root | 0x8001 | PDI, repeats | 32 octets: the BLAKE3 root of a content |
 //! | Volume Kind | 0x8002 | Create and Update URR | 0 network, 1 proven, 2 charged |
+//! | Package | 0x8003 | PDI, repeats | 16 octets: the id of a package, which stands for its contents |
+//!
+//! A detection rule that names contents or packages, both if it likes, needs no FAR: its usage rules
+//! of kind proven or charged measure them in packets that the other rules forward. A package has
+//! the contents that the gateway bound to it; when they change, sessions that name it follow. One
+//! that is not bound here, or is of any content, refuses the rule: cause 64 and its Failed Rule ID.
 
 mod defect;
 mod features;
@@ -92,6 +98,7 @@ mod ie;
 mod message;
 mod node;
 mod numbers;
+mod ours;
 mod pfd;
 mod rules;
 mod session;
@@ -113,7 +120,9 @@ pub use node::{
     UserPlaneResource, VersionNotSupportedResponse,
 };
 pub use numbers::{CauseCode, IeType};
-pub use pfd::{ApplicationPfds, CONTENT_LINE, CustomPfd, Pfd, PfdFlow};
+pub use pfd::{
+    ApplicationPfds, CONTENT_LINE, CustomPfd, NamedContents, PACKAGE_LINE, Pfd, PfdFlow,
+};
 pub use rules::ModificationFlags;
 pub use session::{
     BarOrder, DownlinkDataReport, FurtherReports, PdnType, ReportFlags, ReportResponseFlags,

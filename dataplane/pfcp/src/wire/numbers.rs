@@ -200,6 +200,7 @@ numbers! {
     CP_IP_ADDRESS = 292, "CP IP Address";
     CONTENT_ROOT = 0x8001, "Qlink Content Root";
     VOLUME_KIND = 0x8002, "Qlink Volume Kind";
+    PACKAGE = 0x8003, "Qlink Package";
 }
 
 impl IeType {

@@ -1,12 +1,13 @@
-//! Filters of applications (PFDs), and our form in which they name contents.
+//! Filters of applications (PFDs), and our form in which they name contents and packages.
 //!
 //! ```text
 //! custom PFD   qlink-content=b3:<64 hexadecimal digits>      one line for each content
+//!              qlink-package=pkg_<26 characters>             one line for each package
 //! ```
 //!
 //! Source: TS 29.244 §7.4.3.1 and §8.2.39.
 
-use qlink_types::ids::ContentId;
+use qlink_types::ids::{ContentId, PackageId};
 
 use super::defect::Fault;
 use super::flow::{read_flow, write_flow};
@@ -17,6 +18,9 @@ use crate::model::{ApplicationId, SdfRule};
 
 /// What a line of a custom PFD that names a content starts with.
 pub const CONTENT_LINE: &str = "qlink-content=";
+
+/// What a line of a custom PFD that names a package starts with.
+pub const PACKAGE_LINE: &str = "qlink-package=";
 
 /// The filters of one application, which replace those that it had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,50 +64,101 @@ pub struct PfdFlow {
 /// A custom PFD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CustomPfd {
-    /// Ours: the application is these contents, at least one.
-    Contents(Vec<ContentId>),
+    /// Ours: the application is these contents.
+    Contents(NamedContents),
     /// Another's.
     Other(Vec<u8>),
+}
+
+/// Contents of an application, by themselves or as parts of packages; at least one of either.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamedContents {
+    /// Contents.
+    pub contents: Vec<ContentId>,
+    /// Packages.
+    pub packages: Vec<PackageId>,
+}
+
+impl From<Vec<ContentId>> for NamedContents {
+    fn from(contents: Vec<ContentId>) -> Self {
+        Self {
+            contents,
+            packages: Vec::new(),
+        }
+    }
+}
+
+impl NamedContents {
+    /// How many names.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.contents.len().saturating_add(self.packages.len())
+    }
+
+    /// Whether nothing is named.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes in one line; `None` when it is none of ours.
+    fn take(&mut self, line: &str) -> Option<()> {
+        if let Some(content) = line.strip_prefix(CONTENT_LINE) {
+            self.contents.push(content.parse().ok()?);
+        } else {
+            let package = line.strip_prefix(PACKAGE_LINE)?;
+            self.packages.push(package.parse().ok()?);
+        }
+        Some(())
+    }
+
+    fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        let contents = self.contents.iter();
+        let contents = contents.map(|content| format!("{CONTENT_LINE}{content}"));
+        let packages = self.packages.iter();
+        contents.chain(packages.map(|package| format!("{PACKAGE_LINE}{package}")))
+    }
+}
+
+/// Whether a text is in our form, right or not.
+fn is_ours(text: &[u8]) -> bool {
+    text.starts_with(CONTENT_LINE.as_bytes()) || text.starts_with(PACKAGE_LINE.as_bytes())
 }
 
 impl CustomPfd {
     /// Ours where the text starts like ours: then it has to be right to its end.
     fn parse(text: &[u8]) -> Result<Self, Fault> {
-        if !text.starts_with(CONTENT_LINE.as_bytes()) {
+        if !is_ours(text) {
             return Ok(Self::Other(text.to_vec()));
         }
         let text = std::str::from_utf8(text).map_err(|_| Fault::Incorrect)?;
-        let mut contents = Vec::new();
+        let mut named = NamedContents::default();
         for line in text.lines() {
-            let content = line
-                .strip_prefix(CONTENT_LINE)
-                .and_then(|id| id.parse().ok());
-            contents.push(content.ok_or(Fault::Incorrect)?);
-            if contents.len() > super::MAX_RULES {
+            named.take(line).ok_or(Fault::Incorrect)?;
+            if named.len() > super::MAX_RULES {
                 return Err(Fault::TooMany);
             }
         }
-        Ok(Self::Contents(contents))
+        Ok(Self::Contents(named))
     }
 
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Other(text) => {
-                if text.starts_with(CONTENT_LINE.as_bytes()) {
+                if is_ours(text) {
                     out.fail();
                 }
                 out.bytes(text);
             }
-            Self::Contents(contents) => {
-                if contents.is_empty() || contents.len() > super::MAX_RULES {
+            Self::Contents(named) => {
+                if named.is_empty() || named.len() > super::MAX_RULES {
                     out.fail();
                 }
-                for (index, content) in contents.iter().enumerate() {
+                for (index, line) in named.lines().enumerate() {
                     if index > 0 {
                         out.u8(b'\n');
                     }
-                    out.bytes(CONTENT_LINE.as_bytes());
-                    out.bytes(content.to_string().as_bytes());
+                    out.bytes(line.as_bytes());
                 }
             }
         }

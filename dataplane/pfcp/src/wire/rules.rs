@@ -20,6 +20,7 @@ part!(Pdi {
     application: optional APPLICATION_ID,
     qfis: list QFI,
     contents: list CONTENT_ROOT,
+    packages: list PACKAGE,
 } refuses [
     ETHERNET_PACKET_FILTER, ETHERNET_PDU_SESSION_INFORMATION, IP_MULTICAST_ADDRESSING_INFO,
 ]);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use qlink_types::ids::{ContentId, Teid};
+use qlink_types::ids::Teid;
 
 use super::defect::Fault;
 use super::ie::{Octets, Value, Writer};
@@ -12,8 +12,7 @@ use crate::model::{
     ApplicationId, ApplyAction, BarId, BitRate, FSeid, FTeid, FarId, Gate, Interface, LocalFTeid,
     MeasurementInformation, MeasurementMethod, NetworkInstance, NodeId, OuterHeaderCreation,
     OuterHeaderRemoval, PdrId, Precedence, QerId, Qfi, Redirect, Seid, SplitSide, Time,
-    TrafficEndpointId, Trigger, Triggers, UeAddress, UeRole, UrrId, Volume, VolumeKind,
-    VolumeLimit,
+    TrafficEndpointId, Trigger, Triggers, UeAddress, UeRole, UrrId, Volume, VolumeLimit,
 };
 
 /// Flag `bit` (1 to 8, the standard's numbering) when `set`.
@@ -754,35 +753,6 @@ impl Value for Option<SplitSide> {
             None => 0,
             Some(SplitSide::Before) => 1,
             Some(SplitSide::After) => 2,
-        });
-    }
-}
-
-/// Our extension.
-impl Value for ContentId {
-    fn read(octets: &mut Octets<'_>) -> Result<Self, Fault> {
-        octets.array().map(Self::new)
-    }
-    fn write(&self, out: &mut Writer) {
-        out.bytes(self.as_bytes());
-    }
-}
-
-/// Our extension.
-impl Value for VolumeKind {
-    fn read(octets: &mut Octets<'_>) -> Result<Self, Fault> {
-        match octets.u8()? {
-            0 => Ok(Self::Network),
-            1 => Ok(Self::Proven),
-            2 => Ok(Self::Charged),
-            _ => Err(Fault::Incorrect),
-        }
-    }
-    fn write(&self, out: &mut Writer) {
-        out.u8(match self {
-            Self::Network => 0,
-            Self::Proven => 1,
-            Self::Charged => 2,
         });
     }
 }

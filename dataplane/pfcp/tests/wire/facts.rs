@@ -146,7 +146,7 @@ impl Collector {
         for qfi in &pdi.qfis {
             self.qfi(*qfi);
         }
-        for _ in &pdi.contents {
+        for _ in 0..pdi.contents.len() + pdi.packages.len() {
             self.add("pfcp.enterprise_id", ENTERPRISE_ID);
         }
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use qlink_pfcp::model::*;
 use qlink_pfcp::wire::*;
-use qlink_types::ids::{ContentId, Teid};
+use qlink_types::ids::{ContentId, PackageId, Teid};
 
 use crate::captures::hex;
 use crate::tshark::samples;
@@ -109,6 +109,7 @@ fn uplink_pdr() -> Pdr {
             application: Some(ApplicationId(b"films".to_vec())),
             qfis: vec![Qfi::new(9)],
             contents: vec![ContentId::new([7; 32])],
+            packages: vec![PackageId::new([9; 16])],
         },
         removal: Some(OuterHeaderRemoval::GtpuUdpIpv4),
         far: Some(FarId::new(1)),
@@ -414,10 +415,9 @@ fn pfd_management() -> PfdManagementRequest {
             pfds: vec![
                 Pfd {
                     flow: Some(PfdFlow { rule, text }),
-                    custom: Some(CustomPfd::Contents(vec![
-                        ContentId::new([7; 32]),
-                        ContentId::new([8; 32]),
-                    ])),
+                    custom: Some(CustomPfd::Contents(
+                        vec![ContentId::new([7; 32]), ContentId::new([8; 32])].into(),
+                    )),
                     ..Pfd::default()
                 },
                 Pfd {
@@ -539,6 +539,7 @@ const NEWER: &[&str] = &[
     "IE_FqCSID extra 1",
     "IE_NotImplemented 48",
     "IE_NotImplemented 161",
+    "IE_NotImplemented 180",
     "IE_NotImplemented 181",
     "IE_NotImplemented 187",
     "IE_NotImplemented 291",

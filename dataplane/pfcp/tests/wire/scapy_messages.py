@@ -95,6 +95,7 @@ def uplink_pdr():
         IE_ApplicationId(id="films"),
         IE_QFI(spare=0, QFI=9),
         IE_EnterpriseSpecific(ietype=0x8001, enterprise_id=32473, data=bytes([7] * 32)),
+        IE_EnterpriseSpecific(ietype=0x8003, enterprise_id=32473, data=bytes([9] * 16)),
     ]
     return IE_CreatePDR(
         IE_list=[

@@ -72,6 +72,7 @@ impl Subscriber {
             mbr: None,
             qfi: None,
             contents: Vec::new(),
+            packages: Vec::new(),
         }
     }
 

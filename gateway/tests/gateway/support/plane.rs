@@ -228,6 +228,11 @@ impl State {
                 self.association.apply(&Request::UnbindContent { content });
                 Answer::Unbound { content }
             }
+            Request::BindPackage { binding } => {
+                let package = binding.package;
+                self.association.apply(&Request::BindPackage { binding });
+                Answer::PackageBound { package }
+            }
             Request::Establish { rules } => self.establish(rules, novelty),
             Request::Modify { session, changes } => {
                 self.association
@@ -242,7 +247,10 @@ impl State {
                 Answer::Deleted { session, usage }
             }
             // No gateway asks for these; an operator's command does.
-            Request::Trace { .. } | Request::TraceProgress { .. } | Request::Charges { .. } => {
+            Request::Trace { .. }
+            | Request::TraceProgress { .. }
+            | Request::Charges { .. }
+            | Request::UnbindPackage { .. } => {
                 let refusal = Refusal::new(Cause::ServiceUnsupported, "not simulated");
                 Answer::Refused { refusal }
             }

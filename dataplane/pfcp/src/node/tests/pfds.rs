@@ -15,7 +15,9 @@ fn named(name: &str, pfds: Vec<Pfd>) -> ApplicationPfds {
 
 fn content(number: u8) -> Pfd {
     Pfd {
-        custom: Some(CustomPfd::Contents(vec![ContentId::new([number; 32])])),
+        custom: Some(CustomPfd::Contents(
+            vec![ContentId::new([number; 32])].into(),
+        )),
         ..Pfd::default()
     }
 }

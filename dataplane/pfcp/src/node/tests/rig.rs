@@ -59,6 +59,7 @@ pub(super) fn plan(number: u8) -> SessionPlan {
         mbr: None,
         qfi: None,
         contents: Vec::new(),
+        packages: Vec::new(),
     }
 }
 

@@ -77,7 +77,10 @@ pub(super) fn pfd(s: &mut Source<'_>) -> Pfd {
         url: s.maybe(text),
         domain: s.maybe(text),
         custom: Some(match s.coin() {
-            true => CustomPfd::Contents(s.some(3, content)),
+            true => CustomPfd::Contents(NamedContents {
+                contents: s.some(3, content),
+                packages: s.list(2, package),
+            }),
             false => CustomPfd::Other(s.bytes(20)),
         }),
         domain_protocol: s.maybe(text),

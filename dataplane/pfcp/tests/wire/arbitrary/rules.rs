@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use qlink_pfcp::model::*;
 use qlink_pfcp::wire::format_flow;
-use qlink_types::ids::ContentId;
+use qlink_types::ids::{ContentId, PackageId};
 
 use super::Source;
 use super::values::*;
@@ -59,6 +59,11 @@ pub(super) fn application(s: &mut Source<'_>) -> ApplicationId {
     ApplicationId(s.bytes(30))
 }
 
+pub(super) fn package(s: &mut Source<'_>) -> PackageId {
+    let content = content(s);
+    PackageId::new(*content.as_bytes().first_chunk().unwrap())
+}
+
 pub(super) fn pdi(s: &mut Source<'_>) -> Pdi {
     Pdi {
         source: interface(s),
@@ -70,6 +75,7 @@ pub(super) fn pdi(s: &mut Source<'_>) -> Pdi {
         application: s.maybe(application),
         qfis: s.list(3, qfi),
         contents: s.list(2, content),
+        packages: s.list(2, package),
     }
 }
 
