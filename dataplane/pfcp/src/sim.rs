@@ -12,18 +12,19 @@ use qlink_types::ids::{ContentId, PackageId, Teid};
 use crate::model::{
     ApplyAction, BitRate, CreatedPdr, CreatedTrafficEndpoint, FSeid, FailedRule, Far, FarId,
     Forwarding, Gate, Interface, LocalFTeid, MeasurementMethod, NodeId, OuterHeaderCreation,
-    OuterHeaderRemoval, Pdi, Pdr, PdrId, Precedence, Qer, QerId, Qfi, Seid, SessionChange, Time,
-    Trigger, Triggers, UeAddress, UeRole, Urr, UrrId, UsageReport, VolumeKind, VolumeLimit,
+    OuterHeaderRemoval, Pdi, Pdr, PdrId, Precedence, Qer, QerId, Qfi, Seid, SessionChange,
+    SmfSetId, Time, Trigger, Triggers, UeAddress, UeRole, Urr, UrrId, UsageReport, VolumeKind,
+    VolumeLimit,
 };
 use crate::node::{Age, Digest, Due, Inbox, Outbox, Room, Timers, Verdict};
 use crate::wire::{
     ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest, AssociationSetupResponse,
     AssociationUpdateResponse, CauseCode, Codec, CpFeatures, Datagram, FqCsid, Header,
-    HeartbeatRequest, HeartbeatResponse, IeType, Message, MessageType, NodeReportResponse,
-    PfdManagementRequest, RawMessage, ReportResponseFlags, Sequence, SessionChangeInfo,
-    SessionDeletionRequest, SessionEstablishmentRequest, SessionModificationRequest,
-    SessionReportRequest, SessionReportResponse, SessionSetDeletionRequest,
-    SessionSetModificationRequest, SessionSets, UpFeatures,
+    HeartbeatRequest, HeartbeatResponse, IeType, Message, MessageType, ModificationFlags,
+    NodeReportResponse, PfdManagementRequest, RawMessage, ReportResponseFlags, Sequence,
+    SessionChangeInfo, SessionDeletionRequest, SessionEstablishmentRequest,
+    SessionModificationRequest, SessionReportRequest, SessionReportResponse,
+    SessionSetDeletionRequest, SessionSetModificationRequest, SessionSets, UpFeatures,
 };
 
 /// Requests of the user plane whose answers are remembered.
@@ -296,6 +297,7 @@ pub struct Smf {
     /// Numbers of sessions at the user plane, by ours.
     sessions: BTreeMap<Seid, Seid>,
     leaving: Vec<Vec<u8>>,
+    set: Option<SmfSetId>,
 }
 
 impl Smf {
@@ -311,7 +313,15 @@ impl Smf {
             next_session: 1,
             sessions: BTreeMap::new(),
             leaving: Vec::new(),
+            set: None,
         }
+    }
+
+    /// The same as a part of a set.
+    #[must_use]
+    pub fn in_set(mut self, set: SmfSetId) -> Self {
+        self.set = Some(set);
+        self
     }
 
     /// Datagrams that leave for the user plane, in order.
@@ -343,7 +353,11 @@ impl Smf {
             node: self.config.node.clone(),
             recovery: self.config.recovery,
             up_features: None,
-            cp_features: Some(CpFeatures::NONE),
+            cp_features: Some(match self.set {
+                Some(_) => CpFeatures::MPAS,
+                None => CpFeatures::NONE,
+            }),
+            set: self.set.clone(),
             resources: Vec::new(),
         };
         self.ask(now, None, request);
@@ -387,17 +401,9 @@ impl Smf {
     pub fn establish_in(&mut self, now: Duration, rules: SessionChange, sets: SessionSets) -> Seid {
         let session = Seid::new(self.next_session);
         self.next_session = self.next_session.wrapping_add(1);
-        let (v4, v6) = match self.config.address {
-            IpAddr::V4(v4) => (Some(v4), None),
-            IpAddr::V6(v6) => (None, Some(v6)),
-        };
         let request = SessionEstablishmentRequest {
             node: self.config.node.clone(),
-            cp: FSeid {
-                seid: session,
-                v4,
-                v6,
-            },
+            cp: self.endpoint(session),
             rules,
             pdn: None,
             inactivity_timer: None,
@@ -410,6 +416,31 @@ impl Smf {
     /// Changes a session that stands.
     pub fn modify(&mut self, now: Duration, session: Seid, request: SessionModificationRequest) {
         self.ask(now, Some(session), request);
+    }
+
+    /// Takes over a session of another function of the set, which this one knows
+    /// ([`Self::learn_from`]): what it has to report comes here from now on.
+    pub fn take_over(&mut self, now: Duration, session: Seid, change: SessionChange) {
+        let request = SessionModificationRequest {
+            node: Some(self.config.node.clone()),
+            cp: Some(self.endpoint(session)),
+            change,
+            flags: ModificationFlags::default(),
+            query: Vec::new(),
+            inactivity_timer: None,
+            query_reference: None,
+            sets: SessionSets::default(),
+        };
+        self.ask(now, Some(session), request);
+    }
+
+    /// A session as the user plane names it.
+    const fn endpoint(&self, seid: Seid) -> FSeid {
+        let (v4, v6) = match self.config.address {
+            IpAddr::V4(v4) => (Some(v4), None),
+            IpAddr::V6(v6) => (None, Some(v6)),
+        };
+        FSeid { seid, v4, v6 }
     }
 
     /// Ends a session that stands.
@@ -532,6 +563,7 @@ impl Smf {
                     recovery: self.config.recovery,
                     up_features: None,
                     cp_features: Some(CpFeatures::NONE),
+                    set: None,
                     resources: Vec::new(),
                 };
                 (Seid::default(), answer.into())

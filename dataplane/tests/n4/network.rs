@@ -257,6 +257,7 @@ impl Network {
 /// A modification of rules alone.
 pub(crate) fn modification(change: SessionChange) -> SessionModificationRequest {
     SessionModificationRequest {
+        node: None,
         cp: None,
         change,
         flags: ModificationFlags::default(),

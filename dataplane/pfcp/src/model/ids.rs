@@ -93,3 +93,10 @@ pub enum NodeId {
     /// Fully qualified domain name in text form, 1 to 253 bytes, lower case.
     Fqdn(String),
 }
+
+/// A set of session management functions that share what they store: a domain name in text form,
+/// as [`NodeId::Fqdn`].
+///
+/// Source: TS 29.244 §5.22 and §8.2.147.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SmfSetId(pub String);

@@ -30,7 +30,7 @@ pub use forwarding::{
     Redirect,
 };
 pub use ids::{
-    BarId, FSeid, FTeid, FarId, NodeId, PdrId, Precedence, QerId, Qfi, Seid, Time,
+    BarId, FSeid, FTeid, FarId, NodeId, PdrId, Precedence, QerId, Qfi, Seid, SmfSetId, Time,
     TrafficEndpointId, UrrId,
 };
 pub use limits::{

@@ -35,6 +35,7 @@ impl Node {
                 peer: self.request_address(origin.from),
                 recovery: request.recovery,
                 features: request.cp_features.unwrap_or_default(),
+                set: request.set.clone(),
             },
         );
         let answer = AssociationSetupResponse {
@@ -43,6 +44,7 @@ impl Node {
             recovery: self.config.recovery,
             up_features: Some(self.config.features),
             cp_features: None,
+            set: None,
             resources: Vec::new(),
         };
         self.answer(turn, origin, Seid::default(), &answer.into());
@@ -73,8 +75,9 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&request.node) else {
             return self.refuse(turn, origin, Seid::default(), Cause::NoAssociation);
         };
-        if let Some(features) = request.cp_features {
-            peer.features = features;
+        if request.cp_features.is_some() || request.set.is_some() {
+            peer.features = request.cp_features.unwrap_or(peer.features);
+            peer.set = request.set.clone().or_else(|| peer.set.clone());
             let record = peer.record(&request.node);
             turn.effects
                 .push(Effect::Persist(Record::Association(record)));
@@ -116,6 +119,7 @@ impl Node {
             recovery: self.config.recovery,
             up_features: Some(self.config.features),
             cp_features: None,
+            set: None,
             resources: Vec::new(),
         };
         self.request(turn, peer, None, &request.into(), Purpose::Setup);
@@ -134,6 +138,7 @@ impl Node {
             node: self.config.node.clone(),
             up_features: None,
             cp_features: None,
+            set: None,
             release: Some(ReleaseRequest {
                 release: true,
                 reports_sent: false,
@@ -236,6 +241,7 @@ impl Node {
                 peer: from,
                 recovery: answer.recovery,
                 features: answer.cp_features.unwrap_or_default(),
+                set: answer.set.clone(),
             },
         );
     }
@@ -259,11 +265,12 @@ impl Node {
                     && peer.state == State::Up
                 {
                     peer.state = State::Silent(turn.now);
-                    turn.note(Note::AssociationSilent(node));
+                    turn.note(Note::AssociationSilent(node.clone()));
+                    self.leave_to_set(turn, &node);
                 }
             }
             Purpose::Setup => turn.note(Note::AssociationRefused(to)),
-            Purpose::Report(seid, batch) => self.unreported(turn, seid, *batch),
+            Purpose::Report(seid, batch) => self.unreported(turn, to, seid, *batch),
             Purpose::Farewell(seid, count) => turn.note(Note::ReportsLost(seid, count)),
             Purpose::Leave | Purpose::NodeReport => {}
         }
@@ -326,6 +333,7 @@ impl Peer {
             address: record.peer,
             recovery: record.recovery,
             features: record.features,
+            set: record.set.clone(),
             state: State::Up,
             heartbeat,
             sessions: BTreeSet::new(),
@@ -340,6 +348,7 @@ impl Peer {
             peer: self.address,
             recovery: self.recovery,
             features: self.features,
+            set: self.set.clone(),
         }
     }
 }

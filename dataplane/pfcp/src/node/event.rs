@@ -225,6 +225,8 @@ pub enum Note {
     AssociationBack(NodeId),
     /// An association ended, with as many sessions.
     AssociationDown(NodeId, End, usize),
+    /// So many sessions of a peer that does not answer are another one's of its set now.
+    SessionsLeft(NodeId, usize),
     /// A peer did not open an association.
     AssociationRefused(SocketAddr),
     /// Our request was not answered.
@@ -259,6 +261,7 @@ impl Note {
             Self::AssociationSilent(_) => "association_silent",
             Self::AssociationBack(_) => "association_back",
             Self::AssociationDown(..) => "association_down",
+            Self::SessionsLeft(..) => "sessions_left",
             Self::AssociationRefused(_) => "association_refused",
             Self::Unanswered(_) => "unanswered",
             Self::ReportRefused(..) => "report_refused",

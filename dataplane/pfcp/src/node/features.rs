@@ -29,6 +29,8 @@ pub const FEATURES: UpFeatures = UpFeatures::NONE
     .with(UpFeatures::DDND)
     // Sessions of a part of a node that failed are ended or moved together.
     .with(UpFeatures::RESPS)
+    // Another function of a set may take sessions over.
+    .with(UpFeatures::MPAS)
     // What rules have in common is stated once.
     .with(UpFeatures::PDIU)
     // Plain HTTP requests are redirected.

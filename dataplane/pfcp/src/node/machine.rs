@@ -12,7 +12,7 @@ use super::record::{AssociationRecord, Record};
 use super::report::Batch;
 use super::session::{Retries, Session};
 use super::sets::{Farewells, Sweep};
-use crate::model::{ApplicationId, Endpoints, FSeid, NodeId, Seid, Time};
+use crate::model::{ApplicationId, Endpoints, FSeid, NodeId, Seid, SmfSetId, Time};
 use crate::wire::{Codec, CpFeatures, Header, Message, Pfd, Sequence};
 
 /// What one of our requests is for.
@@ -48,6 +48,8 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) recovery: Time,
     pub(super) features: CpFeatures,
+    /// The set of functions that share its sessions.
+    pub(super) set: Option<SmfSetId>,
     pub(super) state: State,
     pub(super) heartbeat: Duration,
     pub(super) sessions: BTreeSet<Seid>,
@@ -261,6 +263,10 @@ impl Node {
 
     /// Ends an association here; its sessions are deleted one by one.
     pub(super) fn end(&mut self, turn: &mut Turn<'_>, node: &NodeId, end: End) {
+        // Functions of a set share what they store: only who releases wants its sessions gone.
+        if end != End::Released {
+            self.leave_to_set(turn, node);
+        }
         let Some(peer) = self.peers.remove(node) else {
             return;
         };

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use qlink_types::codec::{Blob, Decode, DecodeError, Encode, Reader};
 
 use crate::address::{decode_endpoint, encode_endpoint};
-use crate::model::{FSeid, NodeId, Seid, SessionChange, Time};
+use crate::model::{FSeid, NodeId, Seid, SessionChange, SmfSetId, Time};
 use crate::wire::{
     ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest, Codec, CpFeatures, Header,
     MAX_MESSAGE_BYTES, Message, PfdManagementRequest, Sequence, SessionEstablishmentRequest,
@@ -57,6 +57,8 @@ pub struct AssociationRecord {
     pub recovery: Time,
     /// What it can do.
     pub features: CpFeatures,
+    /// The set of functions that share its sessions.
+    pub set: Option<SmfSetId>,
 }
 
 /// A change of what stands.
@@ -193,6 +195,7 @@ impl AssociationRecord {
             peer,
             recovery: message.recovery,
             features: message.cp_features.unwrap_or_default(),
+            set: message.set.clone(),
         }
     }
 
@@ -202,6 +205,7 @@ impl AssociationRecord {
             recovery: self.recovery,
             up_features: None,
             cp_features: Some(self.features),
+            set: self.set.clone(),
             resources: Vec::new(),
         }
     }

@@ -266,8 +266,15 @@ impl Node {
         }
     }
 
-    /// Nobody answered a report: it waits until the peer answers a heartbeat.
-    pub(super) fn unreported(&mut self, turn: &mut Turn<'_>, seid: Seid, batch: Batch) {
+    /// Nobody at `to` answered a report: it waits until the peer answers a heartbeat, or goes to
+    /// who has taken the session over.
+    pub(super) fn unreported(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: SocketAddr,
+        seid: Seid,
+        batch: Batch,
+    ) {
         let Some(session) = self.sessions.get_mut(&seid) else {
             if !batch.usage.is_empty() {
                 turn.note(Note::ReportsLost(seid, batch.usage.len()));
@@ -276,9 +283,14 @@ impl Node {
         };
         session.reports.put_back(batch);
         session.reports.phase = Phase::Parked;
-        if let Some(peer) = self.peers.get_mut(&session.owner) {
-            peer.parked.insert(seid);
+        let Some(peer) = self.peers.get_mut(&session.owner) else {
+            return;
+        };
+        if report_address(&session.remote, peer.address) != to {
+            session.reports.phase = Phase::Idle;
+            return self.report(turn, seid);
         }
+        peer.parked.insert(seid);
     }
 
     /// The peer answers: what waited for that goes.

@@ -45,6 +45,8 @@ pub(super) enum LastWord {
 pub(super) struct Change {
     model: SessionModel,
     resolution: Resolution,
+    /// Another control plane function that takes the session over.
+    owner: Option<NodeId>,
     pub(super) remote: FSeid,
     inactivity_s: Option<u32>,
     sets: SessionSets,
@@ -215,6 +217,7 @@ impl Node {
             task: Task::Establish(Box::new(Change {
                 model,
                 resolution,
+                owner: None,
                 remote: request.cp,
                 inactivity_s,
                 sets: request.sets.clone(),
@@ -304,14 +307,10 @@ impl Node {
         seid: Seid,
         message: Message,
     ) {
-        let peers = &self.peers;
-        let own = |session: &Session| {
-            let peer = peers.get(&session.owner);
-            peer.is_some_and(|peer| peer.address.ip() == origin.from.ip())
-        };
+        let known = self.sessions.get(&seid);
+        let own = known.is_some_and(|session| self.serves(&session.owner, origin.from.ip()));
         let session = self.sessions.get_mut(&seid);
-        let session = session.filter(|session| session.fate == Fate::Stays && own(session));
-        let Some(session) = session else {
+        let Some(session) = session.filter(|session| session.fate == Fate::Stays && own) else {
             return self.refuse(turn, &origin, Seid::default(), Cause::SessionUnknown);
         };
         if session.work.is_none() {
@@ -347,6 +346,7 @@ impl Node {
         let unknown = Rejection::new(Cause::SessionUnknown);
         let session = self.sessions.get(&seid).ok_or(unknown)?;
         let remote = request.cp.unwrap_or(session.remote);
+        let owner = self.taken_over(session, &origin, request)?;
         let inactivity_s = request.inactivity_timer.or(session.inactivity_s);
         let sets = session.sets.changed(&request.sets);
         self.check_remote(&remote)?;
@@ -373,6 +373,7 @@ impl Node {
         let change = Box::new(Change {
             model,
             resolution,
+            owner,
             remote,
             inactivity_s,
             sets,
@@ -505,6 +506,11 @@ impl Node {
     /// Takes the rules in that the data plane took; `None`: the session's fate is to go.
     fn take_in(&mut self, turn: &mut Turn<'_>, seid: Seid, change: &Change) -> Option<()> {
         change.resolution.keep(seid, turn.endpoints);
+        if let Some(owner) = &change.owner
+            && self.peers.contains_key(owner)
+        {
+            self.hand_to(seid, owner);
+        }
         let session = self.sessions.get_mut(&seid)?;
         session.model = change.model.clone();
         session.remote = change.remote;

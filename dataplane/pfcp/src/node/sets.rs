@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use super::event::Note;
-use super::machine::{Node, Purpose, Turn};
+use super::machine::{Node, Peer, Purpose, State, Turn};
 use super::outbox::Outbox;
 use super::receive::Origin;
 use super::record::Record;
@@ -24,9 +24,9 @@ use super::session::{LastWord, Session, Task};
 use crate::cause::Cause;
 use crate::model::{NodeId, Rejection, Seid, UsageReport};
 use crate::wire::{
-    CauseCode, CpAddress, IeType, ReportFlags, SessionChangeInfo, SessionReportRequest,
-    SessionReportResponse, SessionSetDeletionRequest, SessionSetDeletionResponse,
-    SessionSetModificationRequest, SessionSetModificationResponse,
+    CauseCode, CpAddress, IeType, ReportFlags, SessionChangeInfo, SessionModificationRequest,
+    SessionReportRequest, SessionReportResponse, SessionSetDeletionRequest,
+    SessionSetDeletionResponse, SessionSetModificationRequest, SessionSetModificationResponse,
 };
 
 /// Set deletions in work at once (chosen: each holds the numbers of its sessions).
@@ -268,7 +268,6 @@ impl Node {
         let Some(session) = self.sessions.get_mut(&seid) else {
             return;
         };
-        let before = std::mem::replace(&mut session.owner, step.owner.clone());
         let remote = &mut session.remote;
         (remote.v4, remote.v6) = (step.address.v4, step.address.v6);
         if let Some(work) = &mut session.work
@@ -277,21 +276,124 @@ impl Node {
             let remote = &mut change.remote;
             (remote.v4, remote.v6) = (step.address.v4, step.address.v6);
         }
-        session.reports.unsettle();
-        if session.is_established() {
+        self.hand_to(seid, &step.owner);
+        let session = self.sessions.get(&seid);
+        if let Some(session) = session.filter(|session| session.is_established()) {
             let record = Record::Session(Box::new(session.record(seid)));
             turn.effects.push(super::Effect::Persist(record));
         }
+        self.report(turn, seid);
+    }
+
+    /// A session is another control plane function's from now on.
+    pub(super) fn hand_to(&mut self, seid: Seid, owner: &NodeId) {
+        let Some(session) = self.sessions.get_mut(&seid) else {
+            return;
+        };
+        let before = std::mem::replace(&mut session.owner, owner.clone());
+        session.reports.unsettle();
         if let Some(peer) = self.peers.get_mut(&before) {
             peer.sessions.remove(&seid);
             peer.parked.remove(&seid);
             peer.ready.retain(|waiting| *waiting != seid);
         }
-        if let Some(peer) = self.peers.get_mut(&step.owner) {
+        if let Some(peer) = self.peers.get_mut(owner) {
             peer.sessions.insert(seid);
         }
-        self.report(turn, seid);
     }
+
+    /// Whether the control plane function at an address may ask about the sessions of `owner`: it
+    /// is that one, or one of the same set.
+    ///
+    /// Source: TS 29.244 §5.22.3.
+    pub(super) fn serves(&self, owner: &NodeId, address: IpAddr) -> bool {
+        let Some(owner) = self.peers.get(owner) else {
+            return false;
+        };
+        let mut there = self.peers.values();
+        owner.address.ip() == address
+            || there.any(|peer| peer.address.ip() == address && is_sibling(peer, owner))
+    }
+
+    /// Who controls a session behind a modification that came from `origin`, when that changes:
+    /// another function of the set says that it does, by its name or by its session endpoint.
+    ///
+    /// Source: TS 29.244 §7.5.4.1, Node ID.
+    pub(super) fn taken_over(
+        &self,
+        session: &Session,
+        origin: &Origin,
+        request: &SessionModificationRequest,
+    ) -> Result<Option<NodeId>, Rejection> {
+        let Some(owner) = self.peers.get(&session.owner) else {
+            return Ok(None);
+        };
+        let at = origin.from.ip();
+        let unfit = Rejection::new(Cause::NoAssociation).about(IeType::NODE_ID);
+        let new = match &request.node {
+            Some(node) if *node == session.owner => return Ok(None),
+            Some(node) => self.peers.get_key_value(node).ok_or(unfit)?,
+            None if request.cp.is_none() || owner.address.ip() == at => return Ok(None),
+            None => {
+                let mut peers = self.peers.iter();
+                let there =
+                    peers.find(|(_, peer)| peer.address.ip() == at && is_sibling(peer, owner));
+                there.ok_or(unfit)?
+            }
+        };
+        let (name, peer) = new;
+        if peer.address.ip() != at || !is_sibling(peer, owner) {
+            return Err(unfit);
+        }
+        if peer.sessions.len() >= self.config.limits.sessions {
+            return Err(Rejection::new(Cause::NoResources));
+        }
+        Ok(Some(name.clone()))
+    }
+
+    /// A control plane function does not answer any more: another one of its set that does gets
+    /// its sessions, which have the same numbers there.
+    ///
+    /// Source: TS 23.527 §4.3, TS 29.244 §5.22.3.
+    pub(super) fn leave_to_set(&mut self, turn: &mut Turn<'_>, node: &NodeId) {
+        let Some(gone) = self.peers.get(node) else {
+            return;
+        };
+        let mut others = self.peers.iter();
+        let heir = others.find(|(name, peer)| {
+            *name != node && peer.state == State::Up && is_sibling(peer, gone)
+        });
+        let Some((owner, heir)) = heir else {
+            return;
+        };
+        let room = self
+            .config
+            .limits
+            .sessions
+            .saturating_sub(heir.sessions.len());
+        let (v4, v6) = match heir.address.ip() {
+            IpAddr::V4(v4) => (Some(v4), None),
+            IpAddr::V6(v6) => (None, Some(v6)),
+        };
+        let address = CpAddress { v4, v6 };
+        let moves = gone.sessions.iter().take(room).map(|session| Move {
+            session: *session,
+            owner: owner.clone(),
+            address,
+        });
+        let moves: Vec<Move> = moves.collect();
+        if !moves.is_empty() {
+            turn.note(Note::SessionsLeft(node.clone(), moves.len()));
+        }
+        for step in moves {
+            self.move_session(turn, &step);
+        }
+    }
+}
+
+/// Whether two control plane functions are of one set.
+fn is_sibling(one: &Peer, other: &Peer) -> bool {
+    one.set.is_some() && one.set == other.set
 }
 
 /// Whether a session is one of those that move.

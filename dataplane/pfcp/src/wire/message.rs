@@ -289,6 +289,7 @@ impl Message {
                 PfdManagementResponse { cause, offending }.into()
             }
             MessageType::ASSOCIATION_SETUP_REQUEST => AssociationSetupResponse {
+                set: None,
                 node,
                 cause,
                 recovery,

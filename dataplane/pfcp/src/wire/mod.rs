@@ -40,7 +40,7 @@
 //! |---|---|---|---|
 //! | Heartbeat | 1, 2 | `node` | Source IP Address |
 //! | PFD Management | 3, 4 | `node`, `pfd` | Node ID |
-//! | Association Setup | 5, 6 | `node` | retention of sessions, entity addresses, set ids, flags |
+//! | Association Setup | 5, 6 | `node` | retention of sessions, entity and alternative addresses, flags |
 //! | Association Update | 7, 8 | `node` | PFCPAUReq-Flags, entity and alternative addresses |
 //! | Association Release | 9, 10 | `node` | |
 //! | Version Not Supported | 11 | `node` | |
@@ -48,8 +48,8 @@
 //! | Session Set Deletion | 14, 15 | `sets` | |
 //! | Session Set Modification | 16, 17 | `sets` | |
 //! | Session Establishment | 50, 51 | `session` | User ID, S-NSSAI, APN/DNN, Trace, RAT type |
-//! | Session Modification | 52, 53 | `session` | Node ID, Trace, time-sensitive networking |
-//! | Session Deletion | 54, 55 | `session` | Load and Overload Control, packet rate status |
+//! | Session Modification | 52, 53 | `session` | Trace, time-sensitive networking |
+//! | Session Deletion | 54, 55 | `session` | Node ID, F-SEID, Load and Overload Control, packet rate status |
 //! | Session Report | 56, 57 | `session` | Load and Overload Control, set and path reports |
 //!
 //! # Information elements
@@ -57,7 +57,7 @@
 //! | IE | Module | Remarks |
 //! |---|---|---|
 //! | Create, Update and Remove PDR; PDI | `rules` | a PDR without Precedence (Sxa) is looked at last |
-//! | F-TEID with CH, CHID; F-SEID; Node ID; UE IP Address | `values` | IPv6D becomes a prefix length |
+//! | F-TEID with CH, CHID; F-SEID; Node ID; SMF Set ID; UE IP Address | `values` | IPv6D becomes a prefix length |
 //! | SDF Filter, PFD flow descriptions | `flow` | `permit` only; no `!`, no options |
 //! | Create, Update and Remove FAR; Forwarding Parameters | `rules` | two redirect addresses: cause 76 |
 //! | Apply Action | `values` | octet 6 and on: BDPN and DDPN are not kept |

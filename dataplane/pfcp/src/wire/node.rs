@@ -8,7 +8,7 @@ use super::ie::{Group, Octets, Part, Value, Writer, flags, message};
 use super::numbers::{CauseCode, IeType};
 use super::pfd::ApplicationPfds;
 use super::values::flag;
-use crate::model::{Interface, NetworkInstance, NodeId, Time};
+use crate::model::{Interface, NetworkInstance, NodeId, SmfSetId, Time};
 
 message! {
     /// Are you there? Source: TS 29.244 §7.4.2.1.
@@ -55,6 +55,8 @@ message! {
         up_features: Option<UpFeatures> = optional UP_FUNCTION_FEATURES,
         /// Its features, when it is a control plane function.
         cp_features: Option<CpFeatures> = optional CP_FUNCTION_FEATURES,
+        /// The set that it belongs to, when it is a control plane function.
+        set: Option<SmfSetId> = optional SMF_SET_ID,
         /// Its user plane addresses.
         resources: Vec<UserPlaneResource> = list USER_PLANE_IP_RESOURCE_INFORMATION,
     }
@@ -73,6 +75,8 @@ message! {
         up_features: Option<UpFeatures> = optional UP_FUNCTION_FEATURES,
         /// Its features, when it is a control plane function.
         cp_features: Option<CpFeatures> = optional CP_FUNCTION_FEATURES,
+        /// The set that it belongs to, when it is a control plane function.
+        set: Option<SmfSetId> = optional SMF_SET_ID,
         /// Its user plane addresses.
         resources: Vec<UserPlaneResource> = list USER_PLANE_IP_RESOURCE_INFORMATION,
     }
@@ -87,6 +91,8 @@ message! {
         up_features: Option<UpFeatures> = optional UP_FUNCTION_FEATURES,
         /// Its new features, when it is a control plane function.
         cp_features: Option<CpFeatures> = optional CP_FUNCTION_FEATURES,
+        /// The set that it belongs to, when it is a control plane function.
+        set: Option<SmfSetId> = optional SMF_SET_ID,
         /// A user plane function wants to leave.
         release: Option<ReleaseRequest> = optional PFCP_ASSOCIATION_RELEASE_REQUEST,
         /// How long the control plane function may take until it releases.

@@ -190,6 +190,7 @@ numbers! {
     UPDATE_MAR = 169, "Update MAR";
     MAR_ID = 170, "MAR ID";
     ALTERNATIVE_SMF_IP_ADDRESS = 178, "Alternative SMF IP Address";
+    SMF_SET_ID = 180, "SMF Set ID";
     QUOTA_VALIDITY_TIME = 181, "Quota Validity Time";
     USER_PLANE_PATH_RECOVERY_REPORT = 187, "User Plane Path Recovery Report";
     IP_MULTICAST_ADDRESSING_INFO = 188, "IP Multicast Addressing Info";

@@ -53,6 +53,8 @@ message! {
 message! {
     /// Changes a session. Source: TS 29.244 §7.5.4.
     SessionModificationRequest {
+        /// The control plane function, when it takes the session over from another one of its set.
+        node: Option<NodeId> = optional NODE_ID,
         /// The session at the control plane function, when it moved.
         cp: Option<FSeid> = optional F_SEID,
         /// Changes of rules.

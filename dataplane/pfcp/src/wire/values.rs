@@ -11,7 +11,7 @@ use super::sets::GroupId;
 use crate::model::{
     ApplicationId, ApplyAction, BarId, BitRate, FSeid, FTeid, FarId, Gate, Interface, LocalFTeid,
     MeasurementInformation, MeasurementMethod, NetworkInstance, NodeId, OuterHeaderCreation,
-    OuterHeaderRemoval, PdrId, Precedence, QerId, Qfi, Redirect, Seid, SplitSide, Time,
+    OuterHeaderRemoval, PdrId, Precedence, QerId, Qfi, Redirect, Seid, SmfSetId, SplitSide, Time,
     TrafficEndpointId, Trigger, Triggers, UeAddress, UeRole, UrrId, Volume, VolumeLimit,
 };
 
@@ -213,19 +213,35 @@ impl Value for NodeId {
             }
             Self::Fqdn(name) => {
                 out.u8(2);
-                if name.is_empty() || name.len() > MAX_FQDN {
-                    out.fail();
-                }
-                for label in name.split('.') {
-                    match u8::try_from(label.len()) {
-                        Ok(length @ 1..=63) if label.bytes().all(is_name_octet) => {
-                            out.u8(length);
-                            out.bytes(label.as_bytes());
-                        }
-                        _ => out.fail(),
-                    }
-                }
+                write_name(name, out);
             }
+        }
+    }
+}
+
+impl Value for SmfSetId {
+    fn read(octets: &mut Octets<'_>) -> Result<Self, Fault> {
+        octets.u8()?;
+        read_name(octets).map(Self)
+    }
+    fn write(&self, out: &mut Writer) {
+        out.u8(0);
+        write_name(&self.0, out);
+    }
+}
+
+/// Labels behind their lengths.
+fn write_name(name: &str, out: &mut Writer) {
+    if name.is_empty() || name.len() > MAX_FQDN {
+        out.fail();
+    }
+    for label in name.split('.') {
+        match u8::try_from(label.len()) {
+            Ok(length @ 1..=63) if label.bytes().all(is_name_octet) => {
+                out.u8(length);
+                out.bytes(label.as_bytes());
+            }
+            _ => out.fail(),
         }
     }
 }

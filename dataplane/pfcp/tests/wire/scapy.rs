@@ -299,6 +299,7 @@ fn establishment_answer() -> SessionEstablishmentResponse {
 
 fn modification() -> SessionModificationRequest {
     SessionModificationRequest {
+        node: None,
         cp: None,
         change: SessionChange {
             remove_pdrs: vec![PdrId::new(4)],
@@ -433,6 +434,7 @@ fn pfd_management() -> PfdManagementRequest {
 
 fn association_setup() -> AssociationSetupRequest {
     AssociationSetupRequest {
+        set: None,
         node: NodeId::Fqdn("upf-1.example".to_owned()),
         recovery: STARTED,
         up_features: Some(

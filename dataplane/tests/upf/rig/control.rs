@@ -361,6 +361,7 @@ impl Control {
 /// A modification that only changes rules.
 fn modification(change: SessionChange) -> SessionModificationRequest {
     SessionModificationRequest {
+        node: None,
         cp: None,
         change,
         flags: ModificationFlags::default(),

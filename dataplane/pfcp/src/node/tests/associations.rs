@@ -10,6 +10,7 @@ const NUMBER: Sequence = Sequence::new(5);
 
 fn setup(recovery: u64) -> AssociationSetupRequest {
     AssociationSetupRequest {
+        set: None,
         node: NodeId::Fqdn("smf".to_owned()),
         recovery: Time::new(recovery),
         up_features: None,
@@ -296,6 +297,7 @@ fn a_peer_that_is_not_listed_is_not_asked() {
 fn an_update_needs_an_association() {
     let mut rig = Rig::new(config());
     let request = AssociationUpdateRequest {
+        set: None,
         node: NodeId::V4(Ipv4Addr::LOCALHOST),
         up_features: None,
         cp_features: Some(CpFeatures::NONE),

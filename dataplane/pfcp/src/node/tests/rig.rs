@@ -319,6 +319,7 @@ pub(super) fn established() -> (Rig, Smf, Seid, Seid) {
 
 pub(super) fn change(change: SessionChange) -> SessionModificationRequest {
     SessionModificationRequest {
+        node: None,
         cp: None,
         change,
         flags: ModificationFlags::default(),

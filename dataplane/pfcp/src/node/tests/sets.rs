@@ -273,3 +273,150 @@ fn a_set_does_not_move_to_a_function_that_is_not_there() {
     assert_eq!(offending, Some(IeType::ALTERNATIVE_SMF_IP_ADDRESS));
     assert_eq!(rig.node.snapshot(), before);
 }
+
+/// Two functions of one set and one of another, of which the first has a session.
+fn a_set() -> (Rig, [Smf; 3], Seid) {
+    let mut rig = Rig::new(config());
+    let set = |name: &str| SmfSetId(format!("{name}.smf.example"));
+    let mut smfs = [
+        smf_at(SMF, 1000).in_set(set("one")),
+        smf_at(OTHER, 1000).in_set(set("one")),
+        smf_at(THIRD, 1000).in_set(set("two")),
+    ];
+    for (smf, address) in smfs.iter_mut().zip(FUNCTIONS) {
+        smf.associate(rig.now);
+        rig.talk(smf, address);
+    }
+    let [first, second, third] = &mut smfs;
+    let session = open(&mut rig, first, 1, SessionSets::default());
+    second.learn_from(first);
+    third.learn_from(first);
+    (rig, smfs, session)
+}
+
+const THIRD: std::net::SocketAddr =
+    std::net::SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 3)), 8805);
+const FUNCTIONS: [std::net::SocketAddr; 3] = [SMF, OTHER, THIRD];
+
+fn owner(rig: &Rig) -> NodeId {
+    let (seid, _) = rig.node.sessions().next().unwrap();
+    rig.node.session(seid).unwrap().1.clone()
+}
+
+fn name_of(address: std::net::SocketAddr) -> NodeId {
+    NodeId::Fqdn(format!("smf-{}", address.ip()))
+}
+
+/// Usage of the only session is told; who hears of it.
+fn told_to(rig: &mut Rig) -> Vec<std::net::SocketAddr> {
+    let (session, _) = rig.node.sessions().next().unwrap();
+    let reports = vec![report(UrrId::new(1), 1)];
+    rig.event(Event::Usage { session, reports });
+    rig.sent.iter().map(|(to, _)| *to).collect()
+}
+
+#[test]
+fn another_function_of_the_set_takes_a_session_over_and_hears_its_reports() {
+    let (mut rig, [mut first, mut second, _], session) = a_set();
+
+    second.take_over(rig.now, session, SessionChange::default());
+    let happened = rig.talk(&mut second, OTHER);
+
+    assert!(
+        matches!(happened[..], [Happened::Modified { .. }]),
+        "{happened:?}"
+    );
+    assert_eq!(owner(&rig), name_of(OTHER));
+    // Also after a restart.
+    let codec = Codec::default();
+    let records = rig.journal.iter();
+    let records = records.map(|bytes| Record::from_bytes(bytes, &codec).unwrap());
+    let mut pool = crate::testing::Pool::new(1000);
+    let restored = Node::restore(config(), records, rig.now, &mut pool).unwrap();
+    assert_eq!(restored.snapshot(), rig.node.snapshot());
+    assert_eq!(told_to(&mut rig), [OTHER]);
+    rig.talk(&mut second, OTHER);
+    // The association that it left ends without it.
+    first.release(rig.now);
+    rig.talk(&mut first, SMF);
+    assert_eq!(rig.node.sessions().count(), 1);
+    rig.assert_sound();
+}
+
+#[test]
+fn another_function_of_the_set_changes_and_ends_a_session_without_taking_it_over() {
+    let (mut rig, [_, mut second, _], session) = a_set();
+
+    second.modify(rig.now, session, change(SessionChange::default()));
+    let changed = rig.talk(&mut second, OTHER);
+    let stays = owner(&rig);
+    second.delete(rig.now, session);
+    let ended = rig.talk(&mut second, OTHER);
+
+    assert!(
+        matches!(changed[..], [Happened::Modified { .. }]),
+        "{changed:?}"
+    );
+    assert_eq!(stays, name_of(SMF));
+    assert!(matches!(ended[..], [Happened::Deleted { .. }]), "{ended:?}");
+    assert_eq!(rig.node.sessions().count(), 0);
+    rig.assert_sound();
+}
+
+#[test]
+fn a_function_outside_of_the_set_takes_nothing_over() {
+    let (mut rig, [_, mut second, mut third], session) = a_set();
+    let before = rig.node.snapshot();
+
+    third.take_over(rig.now, session, SessionChange::default());
+    let refused = rig.talk(&mut third, THIRD);
+    // One of the set that gives a name which is not its own does not either.
+    let request = SessionModificationRequest {
+        node: Some(name_of(THIRD)),
+        ..change(SessionChange::default())
+    };
+    second.modify(rig.now, session, request);
+    let unnamed = rig.talk(&mut second, OTHER);
+
+    let cause = |happened: &[Happened]| match happened {
+        [Happened::Refused { cause, .. }] => *cause,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cause(&refused), CauseCode::SESSION_CONTEXT_NOT_FOUND);
+    assert_eq!(cause(&unnamed), CauseCode::NO_ESTABLISHED_ASSOCIATION);
+    assert_eq!(rig.node.snapshot(), before);
+}
+
+#[test]
+fn a_silent_function_leaves_its_sessions_and_reports_to_its_set() {
+    let (mut rig, [_, mut second, _], _) = a_set();
+    rig.wait_with(&mut second, OTHER, 1);
+    assert_eq!(told_to(&mut rig), [SMF], "nobody knows yet");
+
+    let happened = rig.wait_with(&mut second, OTHER, 3600);
+
+    let reported = happened.iter();
+    let reported = reported.filter(|happened| matches!(happened, Happened::Reported { .. }));
+    assert_eq!(reported.count(), 1, "{happened:?}");
+    assert_eq!(owner(&rig), name_of(OTHER));
+    assert_eq!(
+        rig.node.sessions().count(),
+        1,
+        "it outlives the association"
+    );
+    assert_eq!(rig.noted("sessions_left"), 1);
+    rig.assert_sound();
+}
+
+#[test]
+fn a_function_that_starts_anew_finds_its_sessions_with_its_set() {
+    let (mut rig, _, _) = a_set();
+
+    let set = SmfSetId("one.smf.example".to_owned());
+    let mut again = smf_at(SMF, 2000).in_set(set);
+    again.associate(rig.now);
+    rig.talk(&mut again, SMF);
+
+    assert_eq!(owner(&rig), name_of(OTHER));
+    rig.assert_sound();
+}

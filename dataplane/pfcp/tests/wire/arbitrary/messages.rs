@@ -166,6 +166,7 @@ pub(super) fn failed(s: &mut Source<'_>) -> FailedRule {
 fn association_message(s: &mut Source<'_>, kind: MessageType) -> Option<Message> {
     Some(match kind {
         MessageType::ASSOCIATION_SETUP_REQUEST => AssociationSetupRequest {
+            set: s.maybe(smf_set),
             node: node(s),
             recovery: time(s),
             up_features: s.maybe(up_features),
@@ -174,6 +175,7 @@ fn association_message(s: &mut Source<'_>, kind: MessageType) -> Option<Message>
         }
         .into(),
         MessageType::ASSOCIATION_SETUP_RESPONSE => AssociationSetupResponse {
+            set: s.maybe(smf_set),
             node: node(s),
             cause: cause(s),
             recovery: time(s),
@@ -183,6 +185,7 @@ fn association_message(s: &mut Source<'_>, kind: MessageType) -> Option<Message>
         }
         .into(),
         MessageType::ASSOCIATION_UPDATE_REQUEST => AssociationUpdateRequest {
+            set: s.maybe(smf_set),
             node: node(s),
             up_features: s.maybe(up_features),
             cp_features: s.maybe(cp_features),
@@ -322,6 +325,7 @@ pub(super) fn session_message(s: &mut Source<'_>, kind: MessageType) -> Message 
         }
         .into(),
         MessageType::SESSION_MODIFICATION_REQUEST => SessionModificationRequest {
+            node: s.maybe(node),
             cp: s.maybe(fseid),
             change: change(s),
             flags: ModificationFlags {

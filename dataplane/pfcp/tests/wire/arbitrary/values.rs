@@ -62,6 +62,10 @@ pub(super) fn fseid(s: &mut Source<'_>) -> FSeid {
     }
 }
 
+pub(super) fn smf_set(s: &mut Source<'_>) -> SmfSetId {
+    SmfSetId(["set", "x-1.smf", "a.b.c"][usize::from(s.u8() % 3)].to_owned())
+}
+
 pub(super) fn node(s: &mut Source<'_>) -> NodeId {
     match s.below(3) {
         0 => NodeId::V4(v4(s)),
