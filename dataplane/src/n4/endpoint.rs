@@ -228,7 +228,7 @@ impl N4 {
         match effect {
             Effect::Send { to, bytes } => turn.answers.push((to, bytes)),
             Effect::Persist(record) => {
-                if let Record::SessionGone(seid) = record {
+                if let Record::SessionGone(seid) | Record::Ended(seid, _) = record {
                     turn.gone.push(seid);
                 }
                 match record.to_bytes(&self.codec) {

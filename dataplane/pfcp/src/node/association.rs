@@ -214,8 +214,8 @@ impl Node {
             (Purpose::Report(seid, batch), Message::SessionReportResponse(answer)) => {
                 self.reported(turn, seid, &batch, answer);
             }
-            (Purpose::Farewell(seid, count), Message::SessionReportResponse(answer)) => {
-                Self::farewell_said(turn, (seid, count), &answer);
+            (Purpose::Farewell(name), Message::SessionReportResponse(answer)) => {
+                self.farewell_said(turn, name, &answer);
             }
             (Purpose::Leave, Message::AssociationUpdateResponse(_))
             | (Purpose::NodeReport, Message::NodeReportResponse(_)) => {}
@@ -271,7 +271,7 @@ impl Node {
             }
             Purpose::Setup => turn.note(Note::AssociationRefused(to)),
             Purpose::Report(seid, batch) => self.unreported(turn, to, seid, *batch),
-            Purpose::Farewell(seid, count) => turn.note(Note::ReportsLost(seid, count)),
+            Purpose::Farewell(name) => self.farewell_unheard(turn, name),
             Purpose::Leave | Purpose::NodeReport => {}
         }
     }
@@ -291,6 +291,7 @@ impl Node {
             }
             self.pump(turn, to);
         }
+        self.send_farewells(turn);
         self.outboxes.retain(|_, outbox| outbox.len() > 0);
         for seid in self.retries.take_due(turn.now) {
             self.doom(turn, seid);

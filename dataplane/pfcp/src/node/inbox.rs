@@ -15,6 +15,16 @@ use crate::wire::{RawMessage, Sequence};
 pub(crate) struct Digest(u64);
 
 impl Digest {
+    /// As a number to be kept.
+    pub(crate) const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Inverse of [`Self::get`].
+    pub(crate) const fn restored(number: u64) -> Self {
+        Self(number)
+    }
+
     pub(crate) fn of(raw: &RawMessage<'_>) -> Self {
         let mut hasher = blake3::Hasher::new();
         let seid = raw.header.seid.unwrap_or_default();

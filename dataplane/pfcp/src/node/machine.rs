@@ -8,7 +8,7 @@ use super::config::{NodeConfig, PFCP_PORT, RequestPort};
 use super::event::{Effect, End, Event, Note, Token};
 use super::inbox::Inbox;
 use super::outbox::Outbox;
-use super::record::{AssociationRecord, Record};
+use super::record::{AssociationRecord, EndAnswer, Record};
 use super::report::Batch;
 use super::session::{Retries, Session};
 use super::sets::{Farewells, Sweep};
@@ -28,8 +28,8 @@ pub(super) enum Purpose {
     NodeReport,
     /// To tell of a session.
     Report(Seid, Box<Batch>),
-    /// To tell the last usage of a session that is gone: so many reports.
-    Farewell(Seid, usize),
+    /// To tell the last usage of a session that is gone: which part of it.
+    Farewell((Seid, usize)),
 }
 
 /// How an association is.
@@ -86,6 +86,8 @@ pub struct Node {
     pub(super) retries: Retries,
     pub(super) sweeps: Vec<Sweep>,
     pub(super) farewells: Farewells,
+    /// Answers with the last usage of sessions, as long as they are remembered.
+    pub(super) ends: VecDeque<(Duration, Seid, EndAnswer)>,
     /// The last number of our requests; peers do not share numbers, but that does no harm.
     last_sequence: Sequence,
     next_token: u64,
@@ -107,7 +109,8 @@ impl Node {
             commands: BTreeMap::new(),
             retries: Retries::default(),
             sweeps: Vec::new(),
-            farewells: Farewells::new(),
+            farewells: Farewells::default(),
+            ends: VecDeque::new(),
             last_sequence: Sequence::default(),
             next_token: 1,
             next_seid: 1,
@@ -163,7 +166,11 @@ impl Node {
             };
             end.into_iter().chain([peer.heartbeat])
         });
-        requests.chain(peers).chain(self.retries.deadline()).min()
+        // Last words of before a restart wait for nothing.
+        let unsaid = self.outboxes.is_empty() && self.farewells.is_waiting();
+        let others = unsaid.then_some(Duration::ZERO);
+        let others = others.into_iter().chain(self.retries.deadline());
+        requests.chain(peers).chain(others).min()
     }
 
     /// Who the node is.

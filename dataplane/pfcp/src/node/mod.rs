@@ -41,7 +41,9 @@ pub use features::FEATURES;
 pub(crate) use inbox::{Age, Digest, Inbox, Room, Verdict};
 pub use machine::Node;
 pub(crate) use outbox::{Due, Outbox};
-pub use record::{AssociationRecord, RECORD_VERSION, Record, RecordTooLong, SessionRecord};
+pub use record::{
+    AssociationRecord, EndAnswer, LastUsage, RECORD_VERSION, Record, RecordTooLong, SessionRecord,
+};
 pub use restore::RestoreError;
 
 #[cfg(test)]

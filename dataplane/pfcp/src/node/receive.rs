@@ -1,10 +1,12 @@
 //! Datagrams: whose they are, whether they were here before, and who answers them.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::event::{Effect, Note};
 use super::inbox::{Age, Digest, Verdict};
 use super::machine::{Node, Turn};
+use super::record::{EndAnswer, Record};
 use crate::cause::Cause;
 use crate::model::{Rejection, Seid};
 use crate::wire::{
@@ -209,6 +211,56 @@ impl Node {
             let to = origin.from;
             turn.effects.push(Effect::Send { to, bytes });
         }
+    }
+
+    /// Answers a request that ended session `seid`. What it says is said nowhere else, so it is
+    /// durable with the end of the session.
+    pub(super) fn answer_end(
+        &mut self,
+        turn: &mut Turn<'_>,
+        origin: &Origin,
+        (seid, remote): (Seid, Seid),
+        message: &Message,
+    ) {
+        let bytes = self.codec.encode(&header_of(origin, remote), message);
+        let record = match bytes {
+            Ok(bytes) => {
+                let answer = EndAnswer {
+                    from: origin.from,
+                    sequence: origin.sequence,
+                    digest: origin.digest.get(),
+                    bytes,
+                };
+                self.ends.push_back((turn.now, seid, answer.clone()));
+                Record::Ended(seid, answer)
+            }
+            Err(_) => Record::SessionGone(seid),
+        };
+        let life = self.config.timers.remember;
+        let old = |at: &Duration| turn.now.saturating_sub(*at) >= life;
+        while self.ends.len() > self.config.limits.responses
+            || self.ends.front().is_some_and(|(at, ..)| old(at))
+        {
+            self.ends.pop_front();
+        }
+        turn.effects.push(Effect::Persist(record));
+        self.answer(turn, origin, remote, message);
+    }
+
+    /// Takes in an answer that a killed process had made durable: who asked asks again.
+    pub(super) fn remember_end(&mut self, now: Duration, seid: Seid, answer: EndAnswer) {
+        let room = self.config.limits.room();
+        let sources = self.inboxes.len();
+        let known = self.inboxes.contains_key(&answer.from);
+        if known || sources < self.config.limits.sources {
+            let inbox = self.inboxes.entry(answer.from).or_default();
+            let (sequence, digest) = (answer.sequence, Digest::restored(answer.digest));
+            if inbox.judge(sequence, digest, Age::Ignored, now, room) == Verdict::New {
+                // It waits: it was new just now.
+                let _ = inbox.answer(sequence, digest, &answer.bytes, now, room);
+            }
+        }
+        self.ends.push_back((now, seid, answer));
     }
 
     /// Refuses a request for a cause that needs no particulars.

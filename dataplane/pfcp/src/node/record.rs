@@ -5,6 +5,8 @@
 //!         association 1: endpoint | message      gone 2: message
 //!         session 3: u64 SEID | message          gone 4: u64 SEID
 //!         application 5: message
+//!         ended 6: u64 SEID | endpoint | u32 number | u64 digest | u32 length | the answer
+//!         last word 7: u64 SEID | endpoint | u64 SEID there | message       said 8: u64 SEID
 //! message u32 length | the PFCP message that says the same, version 1
 //! ```
 //!
@@ -17,11 +19,11 @@ use std::net::SocketAddr;
 use qlink_types::codec::{Blob, Decode, DecodeError, Encode, Reader};
 
 use crate::address::{decode_endpoint, encode_endpoint};
-use crate::model::{FSeid, NodeId, Seid, SessionChange, SmfSetId, Time};
+use crate::model::{FSeid, NodeId, Seid, SessionChange, SmfSetId, Time, UsageReport};
 use crate::wire::{
     ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest, Codec, CpFeatures, Header,
-    MAX_MESSAGE_BYTES, Message, PfdManagementRequest, Sequence, SessionEstablishmentRequest,
-    SessionSets,
+    MAX_MESSAGE_BYTES, Message, PfdManagementRequest, ReportFlags, Sequence,
+    SessionEstablishmentRequest, SessionReportRequest, SessionSets,
 };
 
 const MAGIC: [u8; 4] = *b"QPFN";
@@ -74,6 +76,39 @@ pub enum Record {
     SessionGone(Seid),
     /// An application has these filters; none: it is not known.
     Application(ApplicationPfds),
+    /// A session is gone, and who asked for that is answered with its last usage.
+    Ended(Seid, EndAnswer),
+    /// A session is gone, and its last usage is still to be told.
+    LastWord(Box<LastUsage>),
+    /// The last usage of a session was told, or nobody is there to tell it to.
+    Said(Seid),
+}
+
+/// The answer to a request that ended a session: it carries the last usage, so it is repeated also
+/// by a process that starts anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndAnswer {
+    /// Who asked.
+    pub from: SocketAddr,
+    /// The number of the request.
+    pub sequence: Sequence,
+    /// What the bytes of the request were.
+    pub digest: u64,
+    /// The answer, a whole message.
+    pub bytes: Vec<u8>,
+}
+
+/// The last usage of a session that went without a request of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastUsage {
+    /// The session's number here.
+    pub session: Seid,
+    /// Who hears it.
+    pub to: SocketAddr,
+    /// The session's number there.
+    pub remote: Seid,
+    /// The usage.
+    pub reports: Vec<UsageReport>,
 }
 
 /// Why a record cannot be made.
@@ -117,6 +152,26 @@ impl Record {
                 out.push(5);
                 let applications = vec![filters.clone()];
                 put_message(codec, PfdManagementRequest { applications }, &mut out)?;
+            }
+            Self::Ended(seid, answer) => {
+                out.push(6);
+                seid.get().encode(&mut out);
+                encode_endpoint(&answer.from, &mut out);
+                answer.sequence.get().encode(&mut out);
+                answer.digest.encode(&mut out);
+                let body = Body::try_from(answer.bytes.clone()).map_err(|_| RecordTooLong)?;
+                body.encode(&mut out);
+            }
+            Self::LastWord(last) => {
+                out.push(7);
+                last.session.get().encode(&mut out);
+                encode_endpoint(&last.to, &mut out);
+                last.remote.get().encode(&mut out);
+                put_message(codec, last.to_message(), &mut out)?;
+            }
+            Self::Said(seid) => {
+                out.push(8);
+                seid.get().encode(&mut out);
             }
         }
         Ok(out)
@@ -180,6 +235,15 @@ impl Record {
                 }
                 _ => Err(unfit),
             },
+            6 => {
+                let seid = Seid::new(u64::decode(reader)?);
+                EndAnswer::read(reader).map(|answer| Self::Ended(seid, answer))
+            }
+            7 => {
+                let last = LastUsage::read(reader, codec)?;
+                Ok(Self::LastWord(Box::new(last)))
+            }
+            8 => Ok(Self::Said(Seid::new(u64::decode(reader)?))),
             other => Err(DecodeError::UnknownTag {
                 what: "record kind",
                 value: other.into(),
@@ -207,6 +271,42 @@ impl AssociationRecord {
             cp_features: Some(self.features),
             set: self.set.clone(),
             resources: Vec::new(),
+        }
+    }
+}
+
+impl EndAnswer {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            from: decode_endpoint(reader)?,
+            sequence: Sequence::new(u32::decode(reader)?),
+            digest: u64::decode(reader)?,
+            bytes: Body::decode(reader)?.to_vec(),
+        })
+    }
+}
+
+impl LastUsage {
+    fn read(reader: &mut Reader<'_>, codec: &Codec) -> Result<Self, DecodeError> {
+        let session = Seid::new(u64::decode(reader)?);
+        let to = decode_endpoint(reader)?;
+        let remote = Seid::new(u64::decode(reader)?);
+        match take_message(codec, reader)? {
+            Message::SessionReportRequest(message) => Ok(Self {
+                session,
+                to,
+                remote,
+                reports: message.reports,
+            }),
+            _ => Err(DecodeError::Invalid { what: "message" }),
+        }
+    }
+
+    pub(super) fn to_message(&self) -> SessionReportRequest {
+        SessionReportRequest {
+            reports: self.reports.clone(),
+            flags: ReportFlags { deleted: true },
+            ..SessionReportRequest::default()
         }
     }
 }

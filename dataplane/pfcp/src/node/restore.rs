@@ -39,6 +39,7 @@ impl Node {
     ) -> Result<Self, RestoreError> {
         let mut node = Self::new(config);
         let mut sessions = std::collections::BTreeMap::new();
+        let (mut ends, mut last_words) = (Vec::new(), std::collections::BTreeMap::new());
         for record in records {
             match record {
                 Record::Association(record) => {
@@ -56,6 +57,17 @@ impl Node {
                 Record::SessionGone(seid) => {
                     sessions.remove(&seid);
                 }
+                Record::Ended(seid, answer) => {
+                    sessions.remove(&seid);
+                    ends.push((seid, answer));
+                }
+                Record::LastWord(last) => {
+                    sessions.remove(&last.session);
+                    last_words.insert(last.session, last);
+                }
+                Record::Said(seid) => {
+                    last_words.remove(&seid);
+                }
                 Record::Application(named) if named.pfds.is_empty() => {
                     node.applications.remove(&named.application);
                 }
@@ -66,6 +78,14 @@ impl Node {
         }
         for record in sessions.into_values() {
             node.restore_session(record, endpoints)?;
+        }
+        // Of those that no one waits for any more only the newest cost room, for a while.
+        let newest = ends.len().saturating_sub(node.config.limits.responses);
+        for (seid, answer) in ends.into_iter().skip(newest) {
+            node.remember_end(now, seid, answer);
+        }
+        for last in last_words.into_values() {
+            node.farewells.add(&last);
         }
         Ok(node)
     }
@@ -100,8 +120,9 @@ impl Node {
         Ok(())
     }
 
-    /// Records that make this node again: associations, then sessions, then applications. What is
-    /// in work and what is not reported yet is not in them.
+    /// Records that make this node again: associations, then sessions, then applications, then the
+    /// last usage of sessions that are gone. What is in work and what is not reported yet of
+    /// sessions that stand is not in them.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Record> {
         let associations = self.peers.iter();
@@ -117,6 +138,11 @@ impl Node {
                 pfds: pfds.clone(),
             })
         });
-        associations.chain(sessions).chain(applications).collect()
+        let ends = self.ends.iter();
+        let ends = ends.map(|(_, seid, answer)| Record::Ended(*seid, answer.clone()));
+        let last_words = self.farewells.left().into_iter();
+        let last_words = last_words.map(|last| Record::LastWord(Box::new(last)));
+        let beside = applications.chain(ends).chain(last_words);
+        associations.chain(sessions).chain(beside).collect()
     }
 }

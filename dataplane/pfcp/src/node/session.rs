@@ -600,6 +600,9 @@ impl Node {
                 Some(session) => self.say_farewell(turn, seid, &session, &reports),
                 None => turn.note(Note::ReportsLost(seid, reports.len())),
             }
+            // Behind the last word, which is durable by itself.
+            turn.effects
+                .push(Effect::Persist(Record::SessionGone(seid)));
             return;
         };
         if reports.len() > MAX_REPORTS_IN_ANSWER {
@@ -613,11 +616,11 @@ impl Node {
             reports,
             further_reports: None,
         };
-        self.answer(turn, &origin, remote, &answer.into());
+        self.answer_end(turn, &origin, (seid, remote), &answer.into());
     }
 
-    /// Takes a session out, with the usage that it has left to report and `last`. It is persisted
-    /// that a session is gone that stood.
+    /// Takes a session out, with the usage that it has left to report and `last`. Whoever calls
+    /// persists that a session is gone that stood.
     fn removed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -638,11 +641,7 @@ impl Node {
             self.refuse(turn, &origin, Seid::default(), Cause::SessionUnknown);
         }
         let mut reports = std::mem::take(&mut session.reports).into_usage();
-        if let Some(last) = last {
-            turn.effects
-                .push(Effect::Persist(Record::SessionGone(seid)));
-            reports.extend(last);
-        }
+        reports.extend(last.unwrap_or_default());
         self.swept(turn, seid);
         (Some(session), reports)
     }

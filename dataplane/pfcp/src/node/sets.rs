@@ -6,27 +6,28 @@
 //! The answer leaves when the last of them is gone and persisted.
 //!
 //! The answer has no room for usage, so each session says its own with a last report
-//! ([`ReportFlags::deleted`]); it is sent like every other, but once refused it is given up.
+//! ([`crate::wire::ReportFlags::deleted`]); it is durable with the end and sent until it is answered, but once
+//! refused it is given up.
 //!
 //! Invariant: a set is looked for among all sessions, because such requests follow failures and
 //! an index would cost every session memory.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
-use super::event::Note;
+use super::event::{Effect, Note};
 use super::machine::{Node, Peer, Purpose, State, Turn};
 use super::outbox::Outbox;
 use super::receive::Origin;
-use super::record::Record;
+use super::record::{LastUsage, Record};
 use super::report::{MAX_USAGE_IN_REPORT, report_address};
 use super::session::{LastWord, Session, Task};
 use crate::cause::Cause;
 use crate::model::{NodeId, Rejection, Seid, UsageReport};
 use crate::wire::{
-    CauseCode, CpAddress, IeType, ReportFlags, SessionChangeInfo, SessionModificationRequest,
-    SessionReportRequest, SessionReportResponse, SessionSetDeletionRequest,
-    SessionSetDeletionResponse, SessionSetModificationRequest, SessionSetModificationResponse,
+    CauseCode, CpAddress, IeType, Message, SessionChangeInfo, SessionModificationRequest,
+    SessionReportResponse, SessionSetDeletionRequest, SessionSetDeletionResponse,
+    SessionSetModificationRequest, SessionSetModificationResponse,
 };
 
 /// Set deletions in work at once (chosen: each holds the numbers of its sessions).
@@ -42,17 +43,63 @@ pub(super) struct Sweep {
     left: BTreeSet<Seid>,
 }
 
-/// The last usage of a session that is gone.
-#[derive(Debug, Clone)]
-pub(super) struct Farewell {
-    session: Seid,
-    to: SocketAddr,
-    remote: Seid,
-    reports: Vec<UsageReport>,
+/// Last words, durable until they are said.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Farewells {
+    /// All that are not answered, in parts that fit a message.
+    parts: BTreeMap<(Seid, usize), LastUsage>,
+    /// Those that wait for room among our requests.
+    waiting: VecDeque<(Seid, usize)>,
 }
 
-/// Last words that wait.
-pub(super) type Farewells = VecDeque<Farewell>;
+impl Farewells {
+    /// Takes a session's last usage in; what finds no room comes back.
+    pub(super) fn add(&mut self, last: &LastUsage) -> usize {
+        let mut lost = 0_usize;
+        for (part, reports) in last.reports.chunks(MAX_USAGE_IN_REPORT).enumerate() {
+            if self.parts.len() >= FAREWELLS_MAX {
+                lost = lost.saturating_add(reports.len());
+                continue;
+            }
+            let name = (last.session, part);
+            let reports = reports.to_vec();
+            self.parts.insert(
+                name,
+                LastUsage {
+                    reports,
+                    ..last.clone()
+                },
+            );
+            self.waiting.push_back(name);
+        }
+        lost
+    }
+
+    /// Every last word that is not said, whole.
+    pub(super) fn left(&self) -> Vec<LastUsage> {
+        let mut whole: Vec<LastUsage> = Vec::new();
+        for part in self.parts.values() {
+            match whole.last_mut().filter(|last| last.session == part.session) {
+                Some(last) => last.reports.extend(part.reports.iter().cloned()),
+                None => whole.push(part.clone()),
+            }
+        }
+        whole
+    }
+
+    /// Whether any waits for room among our requests.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A part is said, or nobody is there; whether nothing of that session is left.
+    fn done(&mut self, name: (Seid, usize)) -> bool {
+        self.parts.remove(&name);
+        let (session, _) = name;
+        let mut rest = self.parts.range((session, 0)..=(session, usize::MAX));
+        rest.next().is_none()
+    }
+}
 
 /// A session that moves.
 struct Move {
@@ -146,18 +193,20 @@ impl Node {
             turn.note(Note::ReportsLost(seid, reports.len()));
             return;
         };
-        let to = report_address(&session.remote, peer.address);
-        for reports in reports.chunks(MAX_USAGE_IN_REPORT) {
-            if self.farewells.len() >= FAREWELLS_MAX {
-                turn.note(Note::ReportsLost(seid, reports.len()));
-                continue;
-            }
-            self.farewells.push_back(Farewell {
-                session: seid,
-                to,
-                remote: session.remote.seid,
-                reports: reports.to_vec(),
-            });
+        let last = LastUsage {
+            session: seid,
+            to: report_address(&session.remote, peer.address),
+            remote: session.remote.seid,
+            reports: reports.to_vec(),
+        };
+        let lost = self.farewells.add(&last);
+        if lost > 0 {
+            turn.note(Note::ReportsLost(seid, lost));
+        }
+        // Durable before it is said: it is said again until it is answered.
+        let record = Record::LastWord(Box::new(last));
+        if record.to_bytes(&self.codec).is_ok() {
+            turn.effects.push(Effect::Persist(record));
         }
         self.send_farewells(turn);
     }
@@ -165,41 +214,66 @@ impl Node {
     /// Sends last words as long as there is room; those to a peer that has too many requests of
     /// ours keep the others waiting, so that their order stays.
     pub(super) fn send_farewells(&mut self, turn: &mut Turn<'_>) {
-        while let Some(next) = self.farewells.front() {
-            let outstanding = self.outboxes.get(&next.to).map_or(0, Outbox::len);
+        while let Some(name) = self.farewells.waiting.front().copied() {
+            let Some(farewell) = self.farewells.parts.get(&name) else {
+                self.farewells.waiting.pop_front();
+                continue;
+            };
+            let (to, remote) = (farewell.to, farewell.remote);
+            let outstanding = self.outboxes.get(&to).map_or(0, Outbox::len);
             if outstanding >= self.config.limits.outstanding {
                 return;
             }
-            let Some(farewell) = self.farewells.pop_front() else {
-                return;
-            };
-            let count = farewell.reports.len();
-            let message = SessionReportRequest {
-                downlink_data: None,
-                reports: farewell.reports,
-                error_indication: Vec::new(),
-                inactivity: false,
-                further_reports: None,
-                flags: ReportFlags { deleted: true },
-            };
-            let purpose = Purpose::Farewell(farewell.session, count);
-            let (to, remote) = (farewell.to, farewell.remote);
-            let sent = self.request(turn, to, Some(remote), &message.into(), purpose);
-            if sent.is_none() {
-                turn.note(Note::ReportsLost(farewell.session, count));
+            let message = Message::from(farewell.to_message());
+            self.farewells.waiting.pop_front();
+            let purpose = Purpose::Farewell(name);
+            if self
+                .request(turn, to, Some(remote), &message, purpose)
+                .is_none()
+            {
+                self.give_up_farewell(turn, name);
             }
         }
     }
 
     /// What came of a last word.
     pub(super) fn farewell_said(
+        &mut self,
         turn: &mut Turn<'_>,
-        (seid, count): (Seid, usize),
+        name: (Seid, usize),
         answer: &SessionReportResponse,
     ) {
         if !answer.cause.is_accepted() {
-            turn.note(Note::ReportRefused(seid, answer.cause.get()));
-            turn.note(Note::ReportsLost(seid, count));
+            turn.note(Note::ReportRefused(name.0, answer.cause.get()));
+            return self.give_up_farewell(turn, name);
+        }
+        self.end_farewell(turn, name);
+    }
+
+    /// Nobody answered a last word: it is said again as long as there is an association with who
+    /// is to hear it.
+    pub(super) fn farewell_unheard(&mut self, turn: &mut Turn<'_>, name: (Seid, usize)) {
+        let to = self.farewells.parts.get(&name).map(|part| part.to.ip());
+        if to.is_some_and(|to| self.is_associated(to)) {
+            self.farewells.waiting.push_back(name);
+        } else {
+            self.give_up_farewell(turn, name);
+        }
+    }
+
+    fn give_up_farewell(&mut self, turn: &mut Turn<'_>, name: (Seid, usize)) {
+        let count = self
+            .farewells
+            .parts
+            .get(&name)
+            .map_or(0, |part| part.reports.len());
+        turn.note(Note::ReportsLost(name.0, count));
+        self.end_farewell(turn, name);
+    }
+
+    fn end_farewell(&mut self, turn: &mut Turn<'_>, name: (Seid, usize)) {
+        if self.farewells.done(name) {
+            turn.effects.push(Effect::Persist(Record::Said(name.0)));
         }
     }
 
@@ -280,7 +354,7 @@ impl Node {
         let session = self.sessions.get(&seid);
         if let Some(session) = session.filter(|session| session.is_established()) {
             let record = Record::Session(Box::new(session.record(seid)));
-            turn.effects.push(super::Effect::Persist(record));
+            turn.effects.push(Effect::Persist(record));
         }
         self.report(turn, seid);
     }

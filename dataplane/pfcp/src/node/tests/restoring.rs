@@ -53,8 +53,97 @@ fn the_journal_makes_the_same_node() {
     let (node, pool) = restored(records);
 
     assert_eq!(node.snapshot(), rig.node.snapshot());
-    assert_eq!(node.snapshot().len(), 5);
+    // Two associations, two sessions, an application, and the answer that ended the third session.
+    assert_eq!(node.snapshot().len(), 6);
     assert_eq!(pool, rig.pool);
+}
+
+/// What a process that is killed behind a turn's journal leaves: everything but what it sent.
+fn killed(rig: &mut Rig) {
+    rig.sent.clear();
+    let codec = Codec::default();
+    let records = rig.journal.iter();
+    let records = records.map(|bytes| Record::from_bytes(bytes, &codec).unwrap());
+    let mut pool = Pool::new(1000);
+    let later = NodeConfig {
+        start: 2,
+        ..config()
+    };
+    rig.node = Node::restore(later, records.collect::<Vec<_>>(), rig.now, &mut pool).unwrap();
+    rig.pool = pool;
+}
+
+#[test]
+fn a_deletion_asked_for_again_after_a_kill_is_answered_with_the_last_usage() {
+    let (mut rig, mut smf, cp, _) = established();
+    smf.delete(rig.now, cp);
+    for bytes in smf.take_datagrams() {
+        rig.event(Event::Datagram {
+            from: SMF,
+            bytes: &bytes,
+        });
+    }
+    killed(&mut rig);
+
+    rig.now += Timers::default().t1;
+    let unanswered = smf.timer(rig.now);
+    let happened = rig.talk(&mut smf, SMF);
+
+    assert!(unanswered.is_empty());
+    let [crate::sim::Happened::Deleted { reports, .. }] = &happened[..] else {
+        panic!("{happened:?}");
+    };
+    assert_eq!(reports.len(), 1);
+    // Long after nobody asks again, it is not remembered either.
+    rig.wait_with(&mut smf, SMF, 3600);
+    let other = smf.establish(rig.now, plan(2).rules());
+    rig.talk(&mut smf, SMF);
+    smf.delete(rig.now, other);
+    rig.talk(&mut smf, SMF);
+    let ended = rig.node.snapshot();
+    let ended = ended
+        .iter()
+        .filter(|record| matches!(record, Record::Ended(..)));
+    assert_eq!(ended.count(), 1);
+}
+
+#[test]
+fn last_words_that_nobody_heard_before_a_kill_are_said_again_until_they_are_answered() {
+    let (mut rig, mut smf) = associated();
+    let part = FqCsid {
+        node: CsidNode::V4([192, 0, 2, 7].into()),
+        csids: vec![1],
+        kind: None,
+    };
+    let sets = SessionSets {
+        csids: vec![part.clone()],
+        group: None,
+    };
+    let session = smf.establish_in(rig.now, plan(1).rules(), sets);
+    rig.talk(&mut smf, SMF);
+    smf.delete_sets(rig.now, vec![part]);
+    for bytes in smf.take_datagrams() {
+        rig.event(Event::Datagram {
+            from: SMF,
+            bytes: &bytes,
+        });
+    }
+    killed(&mut rig);
+    assert_eq!(rig.node.next_deadline(), Some(std::time::Duration::ZERO));
+
+    // The control plane is away for longer than requests are sent again.
+    rig.wait_alone(60);
+    rig.sent.clear();
+    let happened = rig.wait_with(&mut smf, SMF, 60);
+
+    let told = happened.iter().filter(|happened| {
+        matches!(happened, crate::sim::Happened::Reported { session: of, report }
+            if *of == session && report.flags.deleted && report.reports.len() == 1)
+    });
+    assert_eq!(told.count(), 1, "{happened:?}");
+    assert_eq!(rig.noted("reports_lost"), 0);
+    killed(&mut rig);
+    assert!(rig.wait_with(&mut smf, SMF, 60).is_empty());
 }
 
 #[test]
