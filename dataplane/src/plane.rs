@@ -10,6 +10,7 @@ use qlink_meter::{
     ArenaLayout, BurstSums, CounterArena, FlowTable, HotSession, Recovered, SessionIdentity,
     SessionSlot, SessionTable, ViewIdentity, process_secret,
 };
+use qlink_pfcp::node::PeerPrefix;
 use qlink_pfcp::{Cause, ContentUsage, Refusal, SessionRules, SessionUsage};
 use qlink_types::ids::ContentId;
 use qlink_types::units::Bytes;
@@ -72,8 +73,8 @@ pub struct Neighbours {
     /// Our GTP-U addresses in error indications, at most one of each family; who sends over another
     /// family is told nothing.
     pub n3: Vec<IpAddr>,
-    /// BaseStations that may send before a rule names their tunnel.
-    pub access: Vec<IpAddr>,
+    /// Networks whose BaseStations may send before a rule names their tunnel.
+    pub access: Vec<PeerPrefix>,
 }
 
 /// The sponsored part of a session.

@@ -17,7 +17,7 @@ use qlink_types::ids::{ContentId, SessionId, Teid};
 use qlink_types::units::Incarnation;
 
 use crate::checked::{CheckedCopies, checked_path};
-use crate::config::DataplaneConfig;
+use crate::config::{ConfigError, DataplaneConfig};
 use crate::contents::Copy;
 use crate::control::{Order, Shard, WorkerHandle, allocate_in, copies_of};
 use crate::journal::{Journal, requests_of};
@@ -70,7 +70,10 @@ impl Start {
             access: config
                 .pfcp
                 .as_ref()
-                .map_or_else(Vec::new, |pfcp| pfcp.access.clone()),
+                .map(crate::PfcpConfig::access)
+                .transpose()
+                .map_err(ConfigError::from)?
+                .unwrap_or_default(),
         };
         // The arenas first: their locks keep a second process off the journal too.
         let mut incarnation = Incarnation::new(clock::unix_ns().wrapping_div(1_000_000));

@@ -8,6 +8,7 @@ use qlink_types::ids::{ContentId, Hash32, SessionId, Teid};
 
 use crate::cause::{Cause, Refusal};
 use crate::message::{ContentBinding, MAX_SESSIONS_PER_PAGE, PackageBinding, Packages, Request};
+use crate::peers::PeerIndex;
 use crate::rules::{Payer, SessionRules};
 use crate::tunnel::{MAX_TUNNEL_MEMBERS, TunnelMember};
 
@@ -41,6 +42,7 @@ pub struct Association {
     sessions: BTreeMap<SessionId, SessionRules>,
     by_ue: BTreeMap<IpAddr, SessionId>,
     by_teid: BTreeMap<Teid, SessionId>,
+    peers: PeerIndex,
     /// BaseStations in the tunnel by key.
     tunnel: BTreeMap<Hash32, IpAddr>,
 }
@@ -56,6 +58,7 @@ impl Association {
             sessions: BTreeMap::new(),
             by_ue: BTreeMap::new(),
             by_teid: BTreeMap::new(),
+            peers: PeerIndex::new(),
             tunnel: BTreeMap::new(),
         }
     }
@@ -131,7 +134,10 @@ impl Association {
                     .get(session)
                     .and_then(|rules| rules.changed(changes));
                 if let Some(next) = next {
-                    self.sessions.insert(*session, next);
+                    self.peers.add(next.path.peer);
+                    if let Some(before) = self.sessions.insert(*session, next) {
+                        self.peers.remove(before.path.peer);
+                    }
                 }
             }
             Request::Delete { session } => self.remove(session),
@@ -179,6 +185,12 @@ impl Association {
     #[must_use]
     pub fn contents(&self) -> impl ExactSizeIterator<Item = &ContentBinding> {
         self.contents.values()
+    }
+
+    /// The BaseStations of all sessions.
+    #[must_use]
+    pub const fn peers(&self) -> &PeerIndex {
+        &self.peers
     }
 
     /// What packages consist of.
@@ -341,13 +353,17 @@ impl Association {
         let Some(teid) = rules.teid else { return };
         self.by_ue.insert(rules.ue, rules.session);
         self.by_teid.insert(teid, rules.session);
-        self.sessions.insert(rules.session, rules.clone());
+        self.peers.add(rules.path.peer);
+        if let Some(before) = self.sessions.insert(rules.session, rules.clone()) {
+            self.peers.remove(before.path.peer);
+        }
     }
 
     fn remove(&mut self, session: &SessionId) {
         let Some(rules) = self.sessions.remove(session) else {
             return;
         };
+        self.peers.remove(rules.path.peer);
         self.by_ue.remove(&rules.ue);
         if let Some(teid) = rules.teid {
             self.by_teid.remove(&teid);

@@ -26,6 +26,7 @@ mod charges;
 mod message;
 pub mod model;
 pub mod node;
+mod peers;
 mod rules;
 pub mod sim;
 #[cfg(any(test, feature = "testing"))]
@@ -43,6 +44,7 @@ pub use message::{
     PackageBinding, PackageContents, Packages, Request, TunnelAddress, VERSION, decode_answer,
     decode_request, encode_answer, encode_request,
 };
+pub use peers::PeerIndex;
 pub use rules::{
     DownlinkPath, MAX_CONTENTS, MAX_ORIGINS, MAX_PATH_BYTES, Payer, SessionChanges, SessionRules,
     Sponsor,

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use qlink_pfcp::model::{NetworkInstance, Networks, Port};
-use qlink_pfcp::node::{PeerPrefix, RequestPort};
+use qlink_pfcp::node::{PeerPrefix, RequestPort, Timers};
 use qlink_pfcp::wire::ENTERPRISE_ID;
 use serde::{Deserialize, Serialize};
+
+use crate::export::Span;
 
 /// How the PFCP endpoint is set up. Every key is one of the TOML file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,9 +30,22 @@ pub struct PfcpConfig {
     /// bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ue_v6: Option<String>,
-    /// BaseStations that may send before a rule names their tunnel, at most 256.
+    /// Access networks: BaseStations that may send into a session's tunnel before one of its rules
+    /// names them, addresses or prefixes, at most 256, for example `["10.2.0.0/16"]`. A handover
+    /// needs it: the target sends uplink packets before the control plane states its tunnel (TS
+    /// 23.502 §4.9.1.2), and without this they are dropped as `peer_mismatch` until then. Such
+    /// packets are the session's by the tunnel endpoint and the subscriber's own address alone,
+    /// and nothing is learned from them: downlink packets go where the rules say. Where anybody
+    /// outside can send to our N3 address, name no more than the BaseStations' own network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub access: Vec<IpAddr>,
+    pub access: Vec<String>,
+    /// How often a control plane is asked whether it is there, 1 s to 1 h. `"10s"`
+    #[serde(default = "heartbeat")]
+    pub heartbeat: Span,
+    /// How long the sessions of a control plane stay that does not answer, 1 s to 7 days; its user
+    /// planes go on meanwhile. Another function of its set gets them at once. `"10m"`
+    #[serde(default = "keep_sessions")]
+    pub keep_sessions: Span,
     /// Most usage reporting rules, 1 to 4194304; each takes about 1.2 KB of the arena. The arena
     /// belongs to this bound.
     #[serde(default = "max_urrs")]
@@ -106,6 +121,14 @@ const fn max_urrs() -> u32 {
     4096
 }
 
+fn heartbeat() -> Span {
+    Span(Timers::default().heartbeat)
+}
+
+fn keep_sessions() -> Span {
+    Span(Timers::default().keep_sessions)
+}
+
 const fn enterprise() -> u16 {
     ENTERPRISE_ID
 }
@@ -138,7 +161,16 @@ impl PfcpConfig {
         if self.peers.is_empty() {
             return Err(PfcpConfigError::NoPeer);
         }
-        self.peers.iter().map(|peer| peer_prefix(peer)).collect()
+        prefixes("peers", &self.peers)
+    }
+
+    /// The access networks.
+    ///
+    /// # Errors
+    ///
+    /// [`PfcpConfigError`].
+    pub fn access(&self) -> Result<Vec<PeerPrefix>, PfcpConfigError> {
+        prefixes("access", &self.access)
     }
 
     /// The addresses for subscribers.
@@ -168,16 +200,31 @@ impl PfcpConfig {
     /// The first [`PfcpConfigError`].
     pub fn validate(&self) -> Result<(), PfcpConfigError> {
         self.peers()?;
+        self.access()?;
         self.pools()?;
         let wrong = |key, value: String, wanted| Err(PfcpConfigError::Value { key, value, wanted });
         if self.listen.ip().is_unspecified() {
             return wrong("listen", self.listen.to_string(), "one endpoint's address");
         }
+        let spans = [
+            ("heartbeat", self.heartbeat, 3600, "1 s to 1 h"),
+            (
+                "keep_sessions",
+                self.keep_sessions,
+                604_800,
+                "1 s to 7 days",
+            ),
+        ];
+        for (key, Span(span), most, wanted) in spans {
+            if !(1..=most).contains(&span.as_secs()) {
+                return wrong(key, format!("{span:?}"), wanted);
+            }
+        }
         if self.access.len() > 256 {
             return wrong(
                 "access",
                 self.access.len().to_string(),
-                "at most 256 addresses",
+                "at most 256 addresses or prefixes",
             );
         }
         let networks = self.networks.as_deref().unwrap_or_default();
@@ -197,9 +244,13 @@ impl PfcpConfig {
     }
 }
 
-fn peer_prefix(text: &str) -> Result<PeerPrefix, PfcpConfigError> {
+fn prefixes(key: &'static str, texts: &[String]) -> Result<Vec<PeerPrefix>, PfcpConfigError> {
+    texts.iter().map(|text| peer_prefix(key, text)).collect()
+}
+
+fn peer_prefix(key: &'static str, text: &str) -> Result<PeerPrefix, PfcpConfigError> {
     let wrong = || PfcpConfigError::Value {
-        key: "peers",
+        key,
         value: text.to_owned(),
         wanted: "an address or a prefix",
     };
@@ -361,6 +412,8 @@ mod tests {
             ue_v4: None,
             ue_v6: None,
             access: Vec::new(),
+            heartbeat: heartbeat(),
+            keep_sessions: keep_sessions(),
             max_urrs: 1,
             enterprise: ENTERPRISE_ID,
             networks: None,

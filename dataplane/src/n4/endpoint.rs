@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crossbeam::channel::Receiver;
 use qlink_meter::prefix_of;
-use qlink_pfcp::model::{Endpoint, FTeid, Rejection, Resolution, Seid, SessionModel, UsageReport};
+use qlink_pfcp::model::{
+    Endpoint, FTeid, NodeId, Rejection, Resolution, Seid, SessionModel, UsageReport,
+};
 use qlink_pfcp::node::{Command as NodeCommand, Effect, Event, Kept, Node, Note, Query, Record};
 use qlink_pfcp::wire::{Codec, DownlinkDataReport, RemotePeer};
 use qlink_pfcp::{Cause, Packages, Refusal};
@@ -70,6 +72,8 @@ pub(crate) struct N4 {
     /// Routes that other workers know, by session.
     pub(crate) routes: BTreeMap<Seid, Vec<Route>>,
     pub(crate) metrics: PfcpMetrics,
+    /// Control planes that opened an association and were not told of paths yet.
+    pub(crate) newcomers: Vec<NodeId>,
     pub(crate) turn: TurnState,
 }
 
@@ -190,6 +194,29 @@ impl N4 {
         self.end_turn(control, now_ns);
     }
 
+    /// Control planes that opened an association since this was asked last.
+    pub(crate) fn take_newcomers(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.newcomers)
+    }
+
+    /// Control planes that came are told of paths that had failed before.
+    pub(crate) fn paths_known(
+        &mut self,
+        control: &mut Control,
+        now_ns: u64,
+        newcomers: Vec<NodeId>,
+        failed: &[RemotePeer],
+    ) {
+        if failed.is_empty() {
+            return;
+        }
+        for node in newcomers {
+            let failures = failed.to_vec();
+            self.handle(control, now_ns, Event::PathsKnown { node, failures });
+        }
+        self.end_turn(control, now_ns);
+    }
+
     fn handle(&mut self, control: &mut Control, now_ns: u64, event: Event<'_>) {
         let mut events = vec![self.ask(control, now_ns, event)];
         // Outcomes of commands come back as events, whose effects follow.
@@ -260,7 +287,10 @@ impl N4 {
         None
     }
 
-    fn note(&self, note: &Note) {
+    fn note(&mut self, note: &Note) {
+        if let Note::AssociationUp(node) = note {
+            self.newcomers.push(node.clone());
+        }
         self.metrics.noted(note);
         tracing::debug!(?note, "pfcp");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use qlink_io::{IoError, clock};
 use qlink_meter::{Recovered, SessionState};
-use qlink_pfcp::model::{NodeId, Seid, SessionModel, Time};
+use qlink_pfcp::model::{NodeId, Seid, Time};
 use qlink_pfcp::node::{FEATURES, Node, NodeConfig, NodeLimits, Record, SeidKey, Timers};
 use qlink_pfcp::wire::{Codec, UpFeatures};
 use qlink_types::codec::DecodeError;
@@ -64,22 +64,23 @@ pub(crate) fn restore(start: &mut Start, of: N4Start<'_>) -> Result<N4, Dataplan
     let now = Duration::from_nanos(now_ns);
     let node = Node::restore(node_config, records, now, &mut view)?;
     start.shards = shards;
-    let socket = bind(config.listen)?;
-    let mut n4 = N4 {
-        applications: Applications::new(node.applications()),
+    let applications = Applications::new(node.applications());
+    let routes = seat_sessions((&node, &mut pool, &applications), start, &standing, now_ns);
+    tracing::info!(sessions = routes.len(), listen = %config.listen, "PFCP node restored");
+    Ok(N4 {
+        applications,
         node,
         codec,
         pool,
         journal,
-        socket,
+        // Only now can anybody ask about the sessions.
+        socket: bind(config.listen)?,
         events: of.events,
-        routes: BTreeMap::new(),
+        routes,
         metrics: start.metrics.control.pfcp.clone(),
+        newcomers: Vec::new(),
         turn: TurnState::default(),
-    };
-    n4.seat_sessions(start, &standing, now_ns);
-    tracing::info!(sessions = n4.routes.len(), listen = %config.listen, "PFCP node restored");
-    Ok(n4)
+    })
 }
 
 fn bind(address: SocketAddr) -> Result<UdpSocket, IoError> {
@@ -92,68 +93,62 @@ fn bind(address: SocketAddr) -> Result<UdpSocket, IoError> {
     })
 }
 
-impl N4 {
-    /// Sessions that the node knows go on; those of the arenas that it does not know are gone.
-    fn seat_sessions(
-        &mut self,
-        start: &mut Start,
-        standing: &BTreeMap<Seid, (Place, qlink_types::ids::Teid)>,
-        now_ns: u64,
-    ) {
-        let sessions: Vec<(Seid, SessionModel)> = self
-            .node
-            .sessions()
-            .map(|(seid, model)| (seid, model.clone()))
-            .collect();
-        for (seid, model) in &sessions {
-            let inactivity_s = self.node.inactivity(*seid);
+/// Sessions that the node knows go on; those of the arenas that it does not know are gone. The ways
+/// to those that go on.
+fn seat_sessions(
+    (node, pool, applications): (&Node, &mut Pool, &Applications),
+    start: &mut Start,
+    standing: &BTreeMap<Seid, (Place, qlink_types::ids::Teid)>,
+    now_ns: u64,
+) -> BTreeMap<Seid, Vec<Route>> {
+    let mut routes = BTreeMap::new();
+    for (seid, model) in node.sessions() {
+        let mut view = PoolView {
+            pool,
+            shards: &mut start.shards,
+            association: &start.association,
+            now_ns,
+        };
+        let Some(seat) = view.sit(seid) else {
+            tracing::error!(?seid, "no place for a session of the journal");
+            continue;
+        };
+        let compiler = RuleCompiler {
+            applications,
+            copies: &start.copies,
+            packages: start.association.packages(),
+        };
+        let setup = match compiler.setup(seid, &seat, model, node.inactivity(seid)) {
+            Ok(setup) => setup,
+            Err(rejection) => {
+                tracing::error!(?seid, %rejection, "a session cannot be restored");
+                continue;
+            }
+        };
+        let known = standing.get(&seid).map(|(place, _)| *place);
+        let shard = usize::from(seat.place.shard);
+        let recovered = start.recovered.get(shard);
+        let recovered = recovered.filter(|_| known == Some(seat.place));
+        if let Some(plane) = start.planes.get_mut(shard) {
+            match plane.establish_ruled(seat.place.slot, setup, recovered) {
+                Ok(()) => pool.set_stands(seid, true),
+                Err(refusal) => tracing::error!(?seid, %refusal, "a session is not restored"),
+            }
+        }
+        routes.insert(seid, Route::all(seat.place, seat.teid, model));
+    }
+    for seid in standing.keys() {
+        if node.session(*seid).is_none() {
             let mut view = PoolView {
-                pool: &mut self.pool,
+                pool,
                 shards: &mut start.shards,
                 association: &start.association,
                 now_ns,
             };
-            let Some(seat) = view.sit(*seid) else {
-                tracing::error!(?seid, "no place for a session of the journal");
-                continue;
-            };
-            let compiler = RuleCompiler {
-                applications: &self.applications,
-                copies: &start.copies,
-                packages: start.association.packages(),
-            };
-            let setup = match compiler.setup(*seid, &seat, model, inactivity_s) {
-                Ok(setup) => setup,
-                Err(rejection) => {
-                    tracing::error!(?seid, %rejection, "a session cannot be restored");
-                    continue;
-                }
-            };
-            let known = standing.get(seid).map(|(place, _)| *place);
-            let shard = usize::from(seat.place.shard);
-            let recovered = start.recovered.get(shard);
-            let recovered = recovered.filter(|_| known == Some(seat.place));
-            if let Some(plane) = start.planes.get_mut(shard) {
-                match plane.establish_ruled(seat.place.slot, setup, recovered) {
-                    Ok(()) => self.pool.set_stands(*seid, true),
-                    Err(refusal) => tracing::error!(?seid, %refusal, "a session is not restored"),
-                }
-            }
-            let routes = Route::all(seat.place, seat.teid, model);
-            self.routes.insert(*seid, routes);
-        }
-        for seid in standing.keys() {
-            if self.node.session(*seid).is_none() {
-                let mut view = PoolView {
-                    pool: &mut self.pool,
-                    shards: &mut start.shards,
-                    association: &start.association,
-                    now_ns,
-                };
-                view.stand_up(*seid);
-            }
+            view.stand_up(*seid);
         }
     }
+    routes
 }
 
 /// Where the arenas say that sessions of PFCP are.
@@ -214,7 +209,11 @@ fn node_config(config: &PfcpConfig, start: &Start) -> Result<NodeConfig, Datapla
         features,
         enterprise: config.enterprise,
         limits: NodeLimits::default(),
-        timers: Timers::default(),
+        timers: Timers {
+            heartbeat: config.heartbeat.0,
+            keep_sessions: config.keep_sessions.0,
+            ..Timers::default()
+        },
     })
 }
 

@@ -243,6 +243,13 @@ impl Paths {
         self.config.max_peers as usize
     }
 
+    /// The peers that do not answer.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let failed = self.paths.iter();
+        let failed = failed.filter(|(_, path)| path.reach == Reach::Failed);
+        failed.map(|(peer, _)| *peer)
+    }
+
     /// How many peers answer or were not asked yet, and how many have failed.
     pub(crate) fn standing(&self) -> (usize, usize) {
         let failed = self.paths.values();

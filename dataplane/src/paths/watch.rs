@@ -51,7 +51,7 @@ impl PathWatch {
         }
         Self {
             paths: Paths::new(config, secret),
-            sweep: Sweep::new(),
+            sweep: Sweep::default(),
             parties: BTreeMap::new(),
             answers,
             expected: Vec::new(),
@@ -75,6 +75,7 @@ impl PathWatch {
             effects.extend(self.paths.answered(now, answer));
         }
         effects.extend(self.paths.timer(now));
+        self.tell_newcomers(control, now_ns);
         if effects.is_empty() && !changed {
             return;
         }
@@ -103,12 +104,27 @@ impl PathWatch {
             .stand(self.paths.standing(), self.paths.counts());
     }
 
-    /// Looks at some sessions; whether the peers are known anew.
+    /// Control planes that came since the last turn are told what had failed before.
+    fn tell_newcomers(&self, control: &mut Control, now_ns: u64) {
+        let Some(mut n4) = control.n4.take() else {
+            return;
+        };
+        let newcomers = n4.take_newcomers();
+        if !newcomers.is_empty() {
+            let failed = self.paths.failed().filter_map(|peer| self.reported(peer));
+            let failed: Vec<RemotePeer> = failed.collect();
+            n4.paths_known(control, now_ns, newcomers, &failed);
+        }
+        control.n4 = Some(n4);
+    }
+
+    /// Looks who the peers are; whether they are others than before.
     fn look(&mut self, control: &Control, now: Duration) -> bool {
-        let node = control.n4.as_deref().map(|n4| &n4.node);
+        let node = control.n4.as_deref().map(|n4| n4.node.tunnel_peers());
         let known = |peer: &SocketAddr| self.paths.knows(peer);
         let room = (self.paths.bound(), &known);
-        let Some(found) = self.sweep.step(now, (&control.association, node), room) else {
+        let gateways = control.association.peers();
+        let Some(found) = self.sweep.look(now, (gateways, node), room) else {
             return false;
         };
         self.paths

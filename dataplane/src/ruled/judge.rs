@@ -152,7 +152,8 @@ impl Plane {
         let Some(ruled) = self.ruled.get(slot) else {
             return Err(DropReason::TeidUnknown);
         };
-        if !ruled.places.is_peer(source) && !self.neighbours.access.contains(&source) {
+        let access = &self.neighbours.access;
+        if !ruled.places.is_peer(source) && !access.iter().any(|of| of.contains(source)) {
             return Err(DropReason::PeerMismatch);
         }
         let interface = ruled.places.source_of(teid);

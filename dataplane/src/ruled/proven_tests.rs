@@ -14,7 +14,7 @@ use qlink_pfcp::model::{
     ApplyAction, FTeid, FarId, LocalFTeid, Resolution, Seid, SessionModel, Trigger, Triggers,
     UrrChanges, UrrId, UsageReport, VolumeKind, VolumeLimit,
 };
-use qlink_pfcp::node::{Kept, Query};
+use qlink_pfcp::node::{Kept, PeerPrefix, Query};
 use qlink_pfcp::sim::SessionPlan;
 use qlink_pfcp::{DownlinkPath, Payer, SessionRules, Sponsor};
 use qlink_types::ids::{ContentId, PackageId, SessionId, Teid, ViewerKey};
@@ -233,7 +233,7 @@ impl Rig {
             own: Vec::new(),
             n6_peer: "127.0.0.3:5000".parse().unwrap(),
             n3: Vec::new(),
-            access: vec![GNB.into()],
+            access: vec![PeerPrefix::host(GNB.into())],
         };
         let mut plane = Plane::new(LIMITS, arena, neighbours);
         let (tell, events) = unbounded();

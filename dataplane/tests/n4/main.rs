@@ -13,6 +13,7 @@ mod endpoints;
 mod film;
 mod films;
 mod floods;
+mod handover;
 mod kills;
 mod network;
 mod networks;

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use qlink_pfcp::sim::Happened;
-use qlink_pfcp::wire::{Message, NodeReportRequest, RemotePeer};
+use qlink_pfcp::model::{NodeId, Time};
+use qlink_pfcp::node::Timers;
+use qlink_pfcp::sim::{Happened, Smf, SmfConfig};
+use qlink_pfcp::wire::{ENTERPRISE_ID, Message, NodeReportRequest, RemotePeer};
 use qlink_wire::{echo_response, message_type, parse_gtpu};
 
 use crate::network::{Network, WITHIN};
@@ -92,6 +94,38 @@ fn node_report(network: &mut Network) -> NodeReportRequest {
     })
 }
 
+/// What a control plane is told that opens its association now.
+fn told_to_a_newcomer(network: &Network) -> NodeReportRequest {
+    let at = IpAddr::from([127, 9, 55, 8]);
+    let upf = network.config.pfcp.as_ref().unwrap().listen;
+    let socket = UdpSocket::bind((at, 0)).unwrap();
+    socket.set_read_timeout(Some(WITHIN)).unwrap();
+    let mut smf = Smf::new(SmfConfig {
+        node: NodeId::Fqdn("late.smf.example".to_owned()),
+        address: at,
+        recovery: Time::new(1_700_000_000),
+        peer: upf,
+        timers: Timers::default(),
+        enterprise: ENTERPRISE_ID,
+    });
+    smf.associate(network.now());
+    let mut buffer = [0; 65_536];
+    for _ in 0..10 {
+        for datagram in smf.take_datagrams() {
+            socket.send_to(&datagram, upf).unwrap();
+        }
+        let length = socket.recv(&mut buffer).unwrap();
+        for happened in smf.datagram(network.now(), &buffer[..length]) {
+            if let Happened::Told(message) = happened
+                && let Message::NodeReportRequest(report) = *message
+            {
+                return report;
+            }
+        }
+    }
+    panic!("nothing was told");
+}
+
 #[test]
 fn a_silent_basestation_is_reported_to_the_smf_whoever_answers_for_it_and_so_is_its_return() {
     let mut network = Network::new(55);
@@ -117,6 +151,10 @@ fn a_silent_basestation_is_reported_to_the_smf_whoever_answers_for_it_and_so_is_
     assert_eq!(report.failures, std::slice::from_ref(&peer));
     assert_eq!(report.recoveries, []);
     assert!(network.drops("gtpu_signalling") > 0);
+    assert_eq!(
+        told_to_a_newcomer(&network).failures,
+        std::slice::from_ref(&peer)
+    );
     basestation.answers.store(true, Ordering::Relaxed);
     let report = node_report(&mut network);
     assert_eq!(report.recoveries, [peer]);

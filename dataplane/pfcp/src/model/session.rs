@@ -1,14 +1,18 @@
 //! All rules of one session, changed by whole modifications.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use super::endpoint::Endpoint;
-use super::forwarding::{Bar, BarChanges, Far, FarChanges};
+use super::forwarding::{Bar, BarChanges, Far, FarChanges, OuterHeaderCreation};
 use super::ids::{BarId, FTeid, FarId, PdrId, QerId, TrafficEndpointId, UrrId};
 use super::packet::{Pdr, PdrChanges, UeAddress};
 use super::quality::{Qer, QerChanges};
 use super::traffic_endpoint::{CreatedTrafficEndpoint, TrafficEndpoint, TrafficEndpointChanges};
 use super::usage_rule::{Urr, UrrChanges};
+
+/// Source: TS 29.281 §4.4.2.3.
+const GTPU_PORT: u16 = 2152;
 
 /// The rules that stand in a session, by id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,6 +89,24 @@ pub struct CreatedPdr {
 }
 
 impl SessionModel {
+    /// Where forwarding rules send tunnel packets: to the registered port, each once.
+    ///
+    /// Source: TS 29.281 §4.4.2.3.
+    #[must_use]
+    pub fn tunnel_peers(&self) -> BTreeSet<SocketAddr> {
+        let tunnels = self.fars.values().filter_map(|far| {
+            match far.forwarding.as_ref().and_then(|to| to.outer)? {
+                OuterHeaderCreation::Gtpu { v4, v6, .. } => Some((v4, v6)),
+                OuterHeaderCreation::Udp { .. } => None,
+            }
+        });
+        tunnels
+            .flat_map(|(v4, v6)| [v4.map(IpAddr::from), v6.map(IpAddr::from)])
+            .flatten()
+            .map(|ip| SocketAddr::new(ip, GTPU_PORT))
+            .collect()
+    }
+
     /// The detection rules in the order in which packets meet them: by precedence, then by id.
     #[must_use]
     pub fn pdrs_in_order(&self) -> Vec<&Pdr> {

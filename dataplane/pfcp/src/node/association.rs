@@ -13,7 +13,8 @@ use crate::model::{NodeId, Seid, Time};
 use crate::wire::{
     AssociationReleaseRequest, AssociationReleaseResponse, AssociationSetupRequest,
     AssociationSetupResponse, AssociationUpdateRequest, AssociationUpdateResponse, CauseCode,
-    HeartbeatRequest, Message, NodeReportRequest, RawMessage, ReleaseRequest, RemotePeer, Timer,
+    HeartbeatRequest, MAX_RULES, Message, NodeReportRequest, RawMessage, ReleaseRequest,
+    RemotePeer, Timer,
 };
 
 impl Node {
@@ -167,6 +168,26 @@ impl Node {
         let addresses: BTreeSet<SocketAddr> =
             self.peers.values().map(|peer| peer.address).collect();
         for to in addresses {
+            self.request(turn, to, None, &message, Purpose::NodeReport);
+        }
+    }
+
+    /// Tells one peer of paths that had failed before.
+    pub(super) fn paths_known(
+        &mut self,
+        turn: &mut Turn<'_>,
+        node: &NodeId,
+        failures: &[RemotePeer],
+    ) {
+        let Some(to) = self.peers.get(node).map(|peer| peer.address) else {
+            return;
+        };
+        for failures in failures.chunks(MAX_RULES) {
+            let message = Message::from(NodeReportRequest {
+                node: self.config.node.clone(),
+                failures: failures.to_vec(),
+                recoveries: Vec::new(),
+            });
             self.request(turn, to, None, &message, Purpose::NodeReport);
         }
     }

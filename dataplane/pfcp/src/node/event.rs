@@ -32,6 +32,13 @@ pub enum Event<'a> {
     },
     /// The time of [`Node::next_deadline`](super::Node::next_deadline) came, or any other.
     Timer,
+    /// These paths had failed before the peer came, which is to know it.
+    PathsKnown {
+        /// The peer.
+        node: NodeId,
+        /// GTP-U peers that do not answer.
+        failures: Vec<RemotePeer>,
+    },
     /// Usage is to be reported; it is the node's from now on.
     Usage {
         /// Our number of the session.

@@ -12,7 +12,8 @@ use super::record::{AssociationRecord, EndAnswer, Record};
 use super::report::Batch;
 use super::session::{Retries, Session};
 use super::sets::{Farewells, Sweep};
-use crate::model::{ApplicationId, Endpoints, FSeid, NodeId, Seid, SmfSetId, Time};
+use crate::model::{ApplicationId, Endpoints, FSeid, NodeId, Seid, SessionModel, SmfSetId, Time};
+use crate::peers::PeerIndex;
 use crate::wire::{Codec, CpFeatures, Header, Message, Pfd, Sequence};
 
 /// What one of our requests is for.
@@ -84,6 +85,8 @@ pub struct Node {
     pub(super) outboxes: BTreeMap<SocketAddr, Outbox<Purpose>>,
     pub(super) commands: BTreeMap<Token, Seid>,
     pub(super) retries: Retries,
+    /// Ends of the tunnels of all sessions that stand.
+    pub(super) tunnel_peers: PeerIndex,
     pub(super) sweeps: Vec<Sweep>,
     pub(super) farewells: Farewells,
     /// Answers with the last usage of sessions, as long as they are remembered.
@@ -108,6 +111,7 @@ impl Node {
             outboxes: BTreeMap::new(),
             commands: BTreeMap::new(),
             retries: Retries::default(),
+            tunnel_peers: PeerIndex::new(),
             sweeps: Vec::new(),
             farewells: Farewells::default(),
             ends: VecDeque::new(),
@@ -140,6 +144,9 @@ impl Node {
                 failures,
                 recoveries,
             } => self.paths(&mut turn, &failures, &recoveries),
+            Event::PathsKnown { node, failures } => {
+                self.paths_known(&mut turn, &node, &failures);
+            }
             Event::Usage { session, reports } => self.usage(&mut turn, session, reports),
             Event::DownlinkData { session, report } => {
                 self.downlink_data(&mut turn, session, report);
@@ -183,6 +190,22 @@ impl Node {
     #[must_use]
     pub const fn applications(&self) -> &BTreeMap<ApplicationId, Vec<Pfd>> {
         &self.applications
+    }
+
+    /// Where sessions that stand send tunnel packets.
+    #[must_use]
+    pub const fn tunnel_peers(&self) -> &PeerIndex {
+        &self.tunnel_peers
+    }
+
+    /// A session's rules are others: those before it and those behind it.
+    pub(super) fn index_tunnels(&mut self, before: &SessionModel, behind: &SessionModel) {
+        for peer in behind.tunnel_peers() {
+            self.tunnel_peers.add(peer);
+        }
+        for peer in before.tunnel_peers() {
+            self.tunnel_peers.remove(peer);
+        }
     }
 
     /// Peers with an association.

@@ -116,6 +116,7 @@ impl Node {
         session.inactivity_s = record.inactivity_s;
         session.sets = record.sets;
         peer.sessions.insert(seid);
+        self.index_tunnels(&SessionModel::default(), &session.model);
         self.sessions.insert(seid, session);
         Ok(())
     }

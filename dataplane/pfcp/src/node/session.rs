@@ -512,14 +512,16 @@ impl Node {
             self.hand_to(seid, owner);
         }
         let session = self.sessions.get_mut(&seid)?;
-        session.model = change.model.clone();
+        let before = std::mem::replace(&mut session.model, change.model.clone());
         session.remote = change.remote;
         session.inactivity_s = change.inactivity_s;
         session.sets = change.sets.clone();
-        if session.fate == Fate::Goes {
+        let stays = session.fate == Fate::Stays;
+        let record = Record::Session(Box::new(session.record(seid)));
+        self.index_tunnels(&before, &change.model);
+        if !stays {
             return None;
         }
-        let record = Record::Session(Box::new(session.record(seid)));
         turn.effects.push(Effect::Persist(record));
         Some(())
     }
@@ -637,6 +639,7 @@ impl Node {
         for endpoint in session.model.endpoints() {
             turn.endpoints.release(seid, endpoint);
         }
+        self.index_tunnels(&session.model, &SessionModel::default());
         for (origin, _) in std::mem::take(&mut session.waiting) {
             self.refuse(turn, &origin, Seid::default(), Cause::SessionUnknown);
         }
