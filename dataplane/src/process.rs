@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam::channel::bounded;
 use qlink_io::arena::ArenaError;
-use qlink_io::handover::{Bell, bell};
+use qlink_io::handover::{Bell, Sleeper, bell};
 use qlink_io::packet::PacketTap;
 use qlink_io::probe::BackEnd;
 use qlink_io::seqpacket::{SeqError, SeqListener};
@@ -165,12 +165,18 @@ pub fn run(
 ) -> Result<(), DataplaneError> {
     let choice = choose(config)?;
     tracing::info!(backend = choice.backend.name(), %choice, "N3");
-    let start = Start::new(config)?;
+    let mut start = Start::new(config)?;
     let n6 = config.n6()?.back_end();
     start.metrics.control.carried_by(choice.backend, n6);
+    let (bell, sleeper) = bell()?;
+    // Sessions stand before the first port opens: no packet of theirs finds nobody.
+    let n4 = open_n4(config, &mut start, &bell)?;
+    start.discard_orphans();
     let process = Process {
         config,
         start,
+        n4,
+        bells: (bell, sleeper),
         ready,
         shutdown,
     };
@@ -189,6 +195,9 @@ pub fn run(
 struct Process<'a, R> {
     config: &'a DataplaneConfig,
     start: Start,
+    n4: Option<Box<N4>>,
+    /// What wakes the control thread.
+    bells: (Bell, Sleeper),
     ready: R,
     shutdown: &'a AtomicBool,
 }
@@ -296,12 +305,12 @@ impl<R: FnOnce(&DataPlaneInfo)> Process<'_, R> {
     ) -> Result<(), DataplaneError> {
         let config = self.config;
         let listener = SeqListener::bind(&config.control_socket)?;
-        let (bell, sleeper) = bell()?;
+        let (bell, sleeper) = self.bells;
         let ways_of_blocks = block_ways(config);
         let neighbourhoods = std::mem::take(&mut site.neighbourhoods);
         let learner = site.learner.take();
         let (mut control, seats, tunnel) =
-            assemble(config, self.start, site, &bell, &ways_of_blocks)?;
+            assemble(config, (self.start, self.n4), site, &ways_of_blocks)?;
         let threads = Threads {
             workers: employ(seats),
             tunnel,
@@ -415,13 +424,10 @@ impl<W: Work + Send> Threads<W> {
 /// The control state, the workers that belong to it, and the tunnel beside N3.
 fn assemble(
     config: &DataplaneConfig,
-    mut start: Start,
+    (start, n4): (Start, Option<Box<N4>>),
     mut site: Site,
-    bell: &Bell,
     ways_of_blocks: &[BlockWay],
 ) -> Result<(Control, Vec<Seat>, Option<TunnelThread>), DataplaneError> {
-    let n4 = open_n4(config, &mut start, bell)?;
-    start.discard_orphans();
     let bells: Vec<Bell> = start.ends.iter().map(|end| end.bell.clone()).collect();
     let mut ways = connect(&bells, config.max_sessions, process_secret());
     let beside = (ways.as_mut_slice(), &mut site.own);
