@@ -10,7 +10,7 @@
 //! |---|---|
 //! | outer IPv4 and IPv6, whole and in fragments that come in any order, twice, or in contradiction | [`traffic::encapsulate`] |
 //! | no extension header, PDU session container, chains, sequence numbers | [`traffic::encapsulate`] |
-//! | inner IPv4 and IPv6, inner fragments of datagrams and of segments | [`traffic::filler`] |
+//! | inner IPv4 and IPv6, inner fragments of datagrams and of segments, atomic ones too | [`traffic::filler`] |
 //! | loss before and behind us, reordering, duplicates, overlap with the same and with other bytes | [`traffic::download`] |
 //! | whole contents and ranges, several per connection, again in the same session | [`traffic::download`] |
 //! | sequence numbers that pass 2^32, ports that are used again, with and without FIN | [`traffic::session`] |

@@ -117,6 +117,8 @@ fn segments(capture: &Path) -> Vec<Segment> {
         "frame.protocols",
         "ip.frag_offset",
         "ip.flags.mf",
+        "ipv6.fraghdr.offset",
+        "ipv6.fraghdr.more",
     ];
     let mut command = Command::new("tshark");
     command.args(["-n", "-o", "tcp.desegment_tcp_streams:FALSE", "-r"]);
@@ -156,10 +158,12 @@ fn segment(line: &str) -> Option<Segment> {
         last.map(|layer| if *layer == "ip" { (1, 2) } else { (3, 4) })
     };
     let (outer, inner) = (family(&protocols[..gtp])?, family(&protocols[gtp..])?);
+    // One fragment that is all of its packet is no fragment (RFC 6946 §4).
+    let is_piece = |column| last(column) != "0" || !matches!(last(column + 1), "0" | "False");
     let in_fragments = if inner.0 == 1 {
-        last(12) != "0" || !matches!(last(13), "0" | "False")
+        is_piece(12)
     } else {
-        protocols[gtp..].contains(&"ipv6.fraghdr")
+        protocols[gtp..].contains(&"ipv6.fraghdr") && is_piece(14)
     };
     if in_fragments {
         return None;

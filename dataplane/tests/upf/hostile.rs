@@ -1,10 +1,11 @@
 //! Packets that nobody should send.
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use qlink_types::ids::Teid;
-use qlink_wire::gpdu_header;
+use qlink_wire::build::udp_packet;
+use qlink_wire::{GTPU_PORT, gpdu_header};
 
 use crate::rig::{
     Bearer, Framing, GATEWAY, Heard, Lab, ORIGIN_V4, ORIGIN_V6, SMFS, Subscriber, full_counts,
@@ -55,7 +56,7 @@ fn noise_on_both_interfaces_to_the_core_moves_nothing() {
         let opened = lab.open(&one, one.rules());
         let before = lab.n6();
         let mut next = noise(0x9e37_79b9_7f4a_7c15);
-        let n4 = std::net::UdpSocket::bind((SMFS[1], 0)).unwrap();
+        let n4 = UdpSocket::bind((SMFS[1], 0)).unwrap();
 
         for number in 0..500_usize {
             let mut message: Vec<u8> = (0..number % 120).map(|_| next()).collect();
@@ -158,6 +159,46 @@ fn a_tunnel_is_its_base_stations_alone() {
         lab.until_dropped("peer_mismatch", 5);
         assert_eq!(lab.n6().rx, before.rx);
         lab.radio.attach(one.bearer(&opened));
+        assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
+        lab.end_exactly(opened.session, before);
+    });
+}
+
+/// From a host of the radio network that is nobody's BaseStation: every other packet names the right
+/// tunnel.
+#[test]
+fn a_sweep_of_guessed_tunnels_moves_nothing() {
+    let packets: u32 = if full_counts() { 1_000_000 } else { 20_000 };
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        let opened = lab.open(&one, one.rules());
+        let before = lab.n6();
+        let right = opened.uplink().teid.get();
+        let from = SocketAddr::new(one.like(ORIGIN_V4[0]), 4_000);
+        let inner = udp_packet(from, (ORIGIN_V4[0], 5_000).into(), &[7; 100]).unwrap();
+        let mut message = gpdu_header(right, u16::try_from(inner.len()).unwrap()).to_vec();
+        message.extend(&inner);
+        let stranger = UdpSocket::bind((SMFS[1], GTPU_PORT)).unwrap();
+        let reasons = ["peer_mismatch", "teid_unknown", "receive_full"];
+        let dropped = |lab: &Lab| reasons.map(|reason| lab.drops(reason));
+
+        for number in 1..=packets {
+            let guess = number.wrapping_mul(0x9e37_79b1) ^ right;
+            let teid = if number % 2 == 0 { right } else { guess };
+            message[4..8].copy_from_slice(&teid.to_be_bytes());
+            stranger.send_to(&message, (GATEWAY, GTPU_PORT)).unwrap();
+            // No faster than they are counted: what the kernel loses tells nothing.
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while number % 100 == 0 && dropped(lab).iter().sum::<u64>() < number.into() {
+                assert!(Instant::now() < deadline, "{number}: {:?}", dropped(lab));
+                lab.smf.pump(Duration::from_micros(100));
+            }
+        }
+
+        let half = u64::from(packets / 2);
+        assert_eq!(dropped(lab), [half, half, 0]);
+        assert_eq!(lab.settled().rx, before.rx);
+        assert!(lab.radio.heard().is_empty());
         assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
         lab.end_exactly(opened.session, before);
     });

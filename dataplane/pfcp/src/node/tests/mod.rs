@@ -3,6 +3,7 @@
 
 mod associations;
 mod causes;
+mod elements;
 mod lossy;
 mod pfds;
 mod reports;
