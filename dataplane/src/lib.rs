@@ -26,6 +26,7 @@ mod metrics;
 mod n4;
 pub mod parse;
 mod paths;
+mod patience;
 pub mod pipeline;
 pub mod plane;
 mod ports;

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use qlink_io::handover::{Bell, Outlet};
-use qlink_io::{Descriptor, handover};
+use qlink_io::{BURST_MAX, Descriptor, handover};
 use qlink_meter::{KeyedIndex, SessionSlot, prefix_of};
 use qlink_pfcp::SessionRules;
 use qlink_pfcp::model::SessionModel;
@@ -21,6 +21,13 @@ pub(crate) const WORKERS_MAX: u8 = 16;
 
 /// Packets that wait for a worker, on each side (chosen: 16 full bursts).
 const INBOX_PARCELS: usize = 512;
+
+/// Places of an inbox: beside those of packets that wait, for what all others may have received
+/// when they learn that there is no more room.
+const fn parcels(workers: usize) -> usize {
+    let under_way = workers.saturating_sub(1).saturating_mul(BURST_MAX);
+    INBOX_PARCELS.saturating_add(under_way)
+}
 
 /// Where a session lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +148,11 @@ pub(crate) fn connect(bells: &[Bell], sessions: u32, secret: u64) -> Vec<(Others
     let (ways, inboxes): (Vec<Way>, Vec<Inboxes>) = bells
         .iter()
         .map(|bell| {
-            let parcels = if bells.len() > 1 { INBOX_PARCELS } else { 0 };
+            let parcels = if bells.len() > 1 {
+                parcels(bells.len())
+            } else {
+                0
+            };
             let bytes = if bells.len() > 1 {
                 qlink_io::udp::DATAGRAM_MAX
             } else {
@@ -280,6 +291,17 @@ impl Others {
         Handed::Over
     }
 
+    /// Whether every other worker has room for a burst of each of us. Who asks before each burst,
+    /// as all do, is never refused: no more can be under way than there is room for.
+    #[inline]
+    pub(crate) fn have_room(&self) -> bool {
+        let needed = self.ways.len().saturating_sub(1).saturating_mul(BURST_MAX);
+        self.ways
+            .iter()
+            .flatten()
+            .all(|way| way.n3.room() >= needed && way.n6.room() >= needed)
+    }
+
     /// Wakes every worker that got a packet since the last call.
     #[inline]
     pub(crate) fn ring(&mut self) {
@@ -360,12 +382,38 @@ mod tests {
         assert!(!others.is_peer(&UE));
     }
 
+    /// All other workers hand everything that they receive to one that does not take it.
+    #[test]
+    fn who_asks_for_room_before_every_burst_is_never_refused() {
+        let bells: Vec<Bell> = (0..WORKERS_MAX).map(|_| bell().unwrap().0).collect();
+        let mut ends = connect(&bells, 4, 1);
+        let (_, mut owner) = ends.remove(0);
+        let mut handed = 0;
+
+        for _ in 0..100 {
+            // Those who were told of room before any of them used it.
+            let told: Vec<bool> = ends.iter().map(|(others, _)| others.have_room()).collect();
+            for ((others, _), _) in ends.iter_mut().zip(told).filter(|(_, room)| *room) {
+                for _ in 0..BURST_MAX {
+                    let over = others.uplink(Teid::new(0x0000_0101), &descriptor(), b"x");
+                    assert_eq!(over, Handed::Over);
+                    handed += 1;
+                }
+            }
+        }
+
+        assert!(handed >= BURST_MAX, "{handed}");
+        let mut burst = Burst::new();
+        while owner.n3.recv_burst(&mut burst).unwrap() > 0 {}
+        assert!(ends.iter().all(|(others, _)| others.have_room()));
+    }
+
     #[test]
     fn the_burst_that_overfills_an_inbox_is_refused() {
         let bells: Vec<Bell> = (0..2).map(|_| bell().unwrap().0).collect();
         let (mut others, _) = connect(&bells, 4, 1).remove(0);
 
-        let handed: Vec<Handed> = (0..=INBOX_PARCELS)
+        let handed: Vec<Handed> = (0..=parcels(2))
             .map(|_| others.uplink(Teid::new(0x1000_0000), &descriptor(), b"x"))
             .collect();
 

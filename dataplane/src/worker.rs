@@ -2,6 +2,7 @@
 //! otherwise.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::Duration;
 
 use crossbeam::channel::Receiver;
 use qlink_io::handover::Sleeper;
@@ -15,6 +16,7 @@ use qlink_pfcp::Refusal;
 use qlink_wire::LinkType;
 
 use crate::control::{Command, Order, Outcome};
+use crate::patience::Patience;
 use crate::pipeline::{Arrival, Ingress, Ports, Side, process_burst};
 use crate::plane::Plane;
 use crate::process::{DataplaneError, IDLE};
@@ -71,6 +73,17 @@ impl Seat {
         Ok(())
     }
 
+    /// Sleeps until another worker or the control thread has something, or for a moment: until
+    /// others may have room again.
+    fn pause(&self) -> Result<(), DataplaneError> {
+        self.sleeper.prepare();
+        if self.orders.is_empty() && self.inboxes.are_empty() {
+            wait(&[self.sleeper.as_fd()], Some(PAUSE))?;
+        }
+        self.sleeper.awake();
+        Ok(())
+    }
+
     /// Counts what a port has lost since `before`, and remembers it there.
     pub(crate) fn count_losses(&mut self, now: Losses, before: &mut Losses) {
         let lost = now.since(before);
@@ -89,6 +102,13 @@ impl Seat {
     }
 }
 
+/// Bursts that one turn takes from an inbox (chosen: two other workers' for each of ours, twice).
+const INBOX_BURSTS: usize = 4;
+
+/// How long a worker that waits for others looks away (chosen: as long as they need for a hundred
+/// packets).
+const PAUSE: Duration = Duration::from_micros(50);
+
 /// How often ports are asked for what they have lost.
 pub(crate) const LOSS_EVERY_NS: u64 = 1_000_000_000;
 
@@ -106,6 +126,7 @@ pub(crate) struct Worker<A, B> {
 impl<A: PacketPort, B: PacketPort> Work for Worker<A, B> {
     fn work(mut self, stopped: &impl Fn() -> bool) -> Result<(), DataplaneError> {
         let mut burst = Burst::new();
+        let mut patience = Patience::default();
         while !stopped() {
             self.seat.take_orders(&mut SharedPort(&self.n3));
             let now_ns = clock::now_ns();
@@ -115,9 +136,18 @@ impl<A: PacketPort, B: PacketPort> Work for Worker<A, B> {
                 self.seat.count_losses(self.n3.losses(), &mut self.lost.0);
                 self.seat.count_losses(self.n6.losses(), &mut self.lost.1);
             }
-            if self.turn(&mut burst, now_ns)? == 0 {
+            let waits = patience.waits(self.seat.plane.others.have_room(), now_ns);
+            let mut packets = self.inboxes(&mut burst, now_ns)?;
+            if !waits {
+                packets = packets.saturating_add(self.turn(&mut burst, now_ns)?);
+            }
+            if packets == 0 {
                 self.seat.plane.sweep(now_ns);
-                self.sleep()?;
+                if waits {
+                    self.seat.pause()?;
+                } else {
+                    self.sleep()?;
+                }
             }
         }
         Ok(())
@@ -167,7 +197,7 @@ impl<A: PacketPort, B: PacketPort> Worker<A, B> {
         }
     }
 
-    /// One burst of each source; returns how many packets there were.
+    /// One burst of each port; returns how many packets there were.
     fn turn(&mut self, burst: &mut Burst, now_ns: u64) -> Result<usize, DataplaneError> {
         let mut packets = self.n3.recv_burst(burst)?;
         if !burst.is_empty() {
@@ -181,13 +211,6 @@ impl<A: PacketPort, B: PacketPort> Worker<A, B> {
                 now_ns,
             );
         }
-        if let Some(tunnel) = &mut self.seat.inboxes.tunnel {
-            packets = packets.saturating_add(tunnel.recv_burst(burst)?);
-            if !burst.is_empty() {
-                let ports = &mut shared(&self.n3, &self.n6);
-                process_burst(&mut self.seat.plane, Side::N3, tunnel, burst, ports, now_ns);
-            }
-        }
         packets = packets.saturating_add(self.n6.recv_burst(burst)?);
         if !burst.is_empty() {
             let ports = &mut shared(&self.n3, &self.n6);
@@ -200,13 +223,30 @@ impl<A: PacketPort, B: PacketPort> Worker<A, B> {
                 now_ns,
             );
         }
+        Ok(packets)
+    }
+
+    /// What others handed over, one burst from the tunnel and up to [`INBOX_BURSTS`] of each side;
+    /// returns how many packets there were.
+    fn inboxes(&mut self, burst: &mut Burst, now_ns: u64) -> Result<usize, DataplaneError> {
+        let mut packets = 0_usize;
+        if let Some(tunnel) = &mut self.seat.inboxes.tunnel {
+            packets = packets.saturating_add(tunnel.recv_burst(burst)?);
+            if !burst.is_empty() {
+                let ports = &mut shared(&self.n3, &self.n6);
+                process_burst(&mut self.seat.plane, Side::N3, tunnel, burst, ports, now_ns);
+            }
+        }
         for side in [Side::N3, Side::N6] {
             let inbox = match side {
                 Side::N3 => &mut self.seat.inboxes.n3,
                 Side::N6 => &mut self.seat.inboxes.n6,
             };
-            packets = packets.saturating_add(inbox.recv_burst(burst)?);
-            if !burst.is_empty() {
+            for _ in 0..INBOX_BURSTS {
+                packets = packets.saturating_add(inbox.recv_burst(burst)?);
+                if burst.is_empty() {
+                    break;
+                }
                 let ports = &mut shared(&self.n3, &self.n6);
                 let arrival = Arrival::HandedOver;
                 let ingress = Ingress { side, arrival };

@@ -110,7 +110,22 @@ impl Outlet {
     }
 }
 
+impl Outlet {
+    /// Packets that can be handed over now, as far as this sender knows: others send too.
+    #[inline]
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.shared.free.len()
+    }
+}
+
 impl Inbox {
+    /// Packets that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.full.len()
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
