@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use qlink_client::ChainClient;
 use qlink_client::http::HttpError;
+use qlink_io::secret_file::{SecretFileError, read_secret_file};
 use qlink_serve::{HttpMetrics, ServeConfig, ServeError, Server};
 use qlink_store::{Column, FormatError, KvStore, Layout, RocksOptions, RocksStore};
 use qlink_types::signature::SecretKey;
@@ -50,14 +50,12 @@ pub enum RunError {
         #[source]
         source: FormatError,
     },
-    /// The secret key is not usable.
-    #[error("key file {path}: {detail}")]
-    Key {
-        /// Which file.
-        path: String,
-        /// What is wrong with it.
-        detail: String,
-    },
+    /// The file with the secret key cannot be read, or others may open it.
+    #[error(transparent)]
+    KeyFile(#[from] SecretFileError),
+    /// It holds no key.
+    #[error("key file {0} does not hold 64 hexadecimal digits")]
+    Key(PathBuf),
     /// Sessions cannot be read.
     #[error("sessions cannot be read")]
     Registry(#[from] RegistryError),
@@ -83,7 +81,7 @@ impl RunError {
     #[must_use]
     pub const fn is_bad_configuration(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Key { .. } => true,
+            Self::Config(_) | Self::KeyFile(_) | Self::Key(_) => true,
             Self::Format { source, .. } => source.is_bad_format(),
             _ => false,
         }
@@ -96,18 +94,9 @@ impl RunError {
 ///
 /// [`RunError::Key`]; the file's content is never part of it.
 pub fn read_key(path: &Path) -> Result<SecretKey, RunError> {
-    let bad = |detail: &str| RunError::Key {
-        path: path.display().to_string(),
-        detail: detail.to_owned(),
-    };
-    let meta = fs::metadata(path).map_err(|error| bad(&error.to_string()))?;
-    if meta.permissions().mode() & 0o077 != 0 {
-        return Err(bad("others may read it; set its mode to 0600"));
-    }
-    let text = fs::read_to_string(path).map_err(|error| bad(&error.to_string()))?;
+    let text = read_secret_file(path)?;
     let mut seed = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut seed)
-        .map_err(|_| bad("it must hold 64 hexadecimal digits"))?;
+    hex::decode_to_slice(text, &mut seed).map_err(|_| RunError::Key(path.to_owned()))?;
     Ok(SecretKey::from_seed(seed))
 }
 

@@ -17,6 +17,7 @@
 //! | [`interfaces`] | the addresses that the machine has itself |
 //! | [`arena`] | the shared file mapping that counters live in and that survives `kill -9` |
 //! | [`filemap`] | a file as `&[u8]`, for content copies |
+//! | [`secret_file`] | a file with a secret, which only its owner may open |
 //! | [`huge`] | tables in huge pages |
 //! | [`seqpacket`] | message sockets between processes of one machine |
 //! | [`wait`] | blocking until one of several descriptors is readable |
@@ -59,6 +60,7 @@ mod netns;
 pub mod packet;
 pub mod pcap;
 pub mod probe;
+pub mod secret_file;
 pub mod seqpacket;
 mod sync;
 mod sys;

@@ -1,32 +1,17 @@
 //! A private key's file, which only its owner may open.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use qlink_io::secret_file::{SecretFileError, read_secret_file};
 
 use crate::key::{KeyError, PrivateKey};
 
 /// Why a private key was not read. The key itself never stands in the message.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// The file cannot be opened or read.
-    #[error("cannot read key file {path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// Others may read or write it.
-    #[error("key file {path} has mode {mode:04o}, allowed is 0600")]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// The file cannot be read, or others may open it.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
     /// It holds no key.
     #[error("key file {path} holds no key")]
     Key {
@@ -38,9 +23,6 @@ pub enum KeyFileError {
     },
 }
 
-/// Longest file that is read: a key and white space around it.
-const FILE_MAX: u64 = 1024;
-
 /// Reads a private key from a file of mode 0600 (or 0400): one that `qlink key new` made, or
 /// `wg genkey`.
 ///
@@ -48,24 +30,9 @@ const FILE_MAX: u64 = 1024;
 ///
 /// [`KeyFileError`].
 pub fn read_key_file(path: &Path) -> Result<PrivateKey, KeyFileError> {
-    let path_buf = || path.to_owned();
-    let failed = |source| KeyFileError::File {
-        path: path_buf(),
-        source,
-    };
-    let file = File::open(path).map_err(failed)?;
-    // The opened file is asked, not the path, so that nobody can swap it in between.
-    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-    if mode != 0o600 && mode != 0o400 {
-        let path = path_buf();
-        return Err(KeyFileError::Mode { path, mode });
-    }
-    let mut text = String::new();
-    file.take(FILE_MAX)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
+    let text = read_secret_file(path)?;
     text.parse().map_err(|source| KeyFileError::Key {
-        path: path_buf(),
+        path: path.to_owned(),
         source,
     })
 }
@@ -93,7 +60,7 @@ mod tests {
 
         let (_dir, path) = key_file(&text, 0o640);
         let error = read_key_file(&path).unwrap_err();
-        assert!(matches!(error, KeyFileError::Mode { mode: 0o640, .. }));
+        assert!(matches!(error, KeyFileError::File(_)));
     }
 
     #[test]

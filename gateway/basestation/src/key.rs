@@ -1,31 +1,15 @@
 //! The device key: read from a file that only its owner may open.
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use qlink_io::secret_file::{SecretFileError, read_secret_file};
 use qlink_types::signature::SecretKey;
 
 /// Why a device key was not read. The key itself never stands in the message.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be opened or read.
-    #[error("cannot read key file {path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// Others may read or write it.
-    #[error("key file {path} has mode {mode:04o}, allowed is 0600")]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// The file cannot be read, or others may open it.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
     /// It does not hold 64 hexadecimal digits.
     #[error("key file {path} does not hold 64 hexadecimal digits")]
     Format {
@@ -40,25 +24,8 @@ pub enum KeyError {
 ///
 /// [`KeyError`].
 pub fn read_key(path: &Path) -> Result<SecretKey, KeyError> {
-    let failed = |source| KeyError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = File::open(path).map_err(failed)?;
-    // The opened file is asked, not the path, so that nobody can swap it in between.
-    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-    if mode != 0o600 && mode != 0o400 {
-        return Err(KeyError::Mode {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    let mut text = String::new();
-    file.by_ref()
-        .take(1024)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
-    seed(text.trim())
+    let text = read_secret_file(path)?;
+    seed(&text)
         .map(SecretKey::from_seed)
         .ok_or_else(|| KeyError::Format {
             path: path.to_owned(),
@@ -104,14 +71,9 @@ mod tests {
 
     #[test]
     fn key_that_others_may_read_is_refused() {
-        for mode in [0o644, 0o640, 0o660] {
-            let (_dir, path) = key_file(&"0a".repeat(32), mode);
+        let (_dir, path) = key_file(&"0a".repeat(32), 0o640);
 
-            assert!(
-                matches!(read_key(&path), Err(KeyError::Mode { .. })),
-                "{mode:o}"
-            );
-        }
+        assert!(matches!(read_key(&path), Err(KeyError::File(_))));
     }
 
     #[test]
