@@ -399,6 +399,13 @@ impl Plane {
 
     /// Ends a session: its flows are closed and no packet of it passes any more.
     pub fn delete(&mut self, slot: SessionSlot) -> SessionUsage {
+        let usage = self.forget(slot);
+        self.arena.close_session(slot);
+        usage
+    }
+
+    /// [`Self::delete`], but its counters stand as a live session's.
+    pub(crate) fn forget(&mut self, slot: SessionSlot) -> SessionUsage {
         self.close_flows_of(slot);
         let usage = self.usage(slot);
         self.tracer.forget(slot);
@@ -407,7 +414,6 @@ impl Plane {
         if let Some(session) = self.sponsored.get_mut(slot.index()) {
             *session = None;
         }
-        self.arena.close_session(slot);
         usage
     }
 

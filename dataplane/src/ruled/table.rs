@@ -196,7 +196,7 @@ impl Plane {
         match recovered {
             Some(recovered) => {
                 let contents = standing(slot, recovered, setup.copies);
-                let rules = measuring(setup.rules.clone(), &contents);
+                let rules = measuring(&setup.rules, &contents);
                 self.resume(slot, &rules, contents, recovered)?;
             }
             None => self.establish(slot, &setup.rules, setup.copies)?,
@@ -360,7 +360,9 @@ impl Plane {
         ruled.urrs.terminate(&mut self.arena, unix);
         let mut reports = std::mem::take(&mut ruled.unsent);
         ruled.urrs.take_reports(|report| reports.push(report));
-        self.delete(slot);
+        // A process that is killed before the end is durable finds the session with its last
+        // usage, and is asked to end it again.
+        self.forget(slot);
         self.ruled.closing.insert(slot, ruled.urrs);
         Ok(reports)
     }
@@ -369,6 +371,7 @@ impl Plane {
     pub(crate) fn close_ruled(&mut self, slot: SessionSlot) {
         if let Some(urrs) = self.ruled.closing.remove(&slot) {
             urrs.close(&mut self.arena);
+            self.arena.close_session(slot);
         }
     }
 
@@ -516,11 +519,11 @@ impl Plane {
 }
 
 /// The rules of a session that stood, with all the contents that it had.
-fn measuring(rules: SessionRules, contents: &[(ContentId, Copy)]) -> SessionRules {
+fn measuring(rules: &SessionRules, contents: &[(ContentId, Copy)]) -> SessionRules {
     let contents: Vec<ContentId> = contents.iter().map(|(content, _)| *content).collect();
     SessionRules {
         sponsor: measured(contents),
-        ..rules
+        ..rules.clone()
     }
 }
 

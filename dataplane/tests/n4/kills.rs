@@ -66,19 +66,30 @@ fn carry(network: &Network, teid: Teid, payload: usize) -> u64 {
     length.into()
 }
 
+/// A process that ends with its test, also with one that fails.
+struct Plane(Child);
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        let killed = self.0.kill().and_then(|()| self.0.wait());
+        if !std::thread::panicking() {
+            killed.unwrap();
+        }
+    }
+}
+
 /// Sends what waits, and kills the data plane a little later; another one begins.
-fn kill_within(network: &mut Network, mut child: Child, round: u64) -> Child {
+fn kill_within(network: &mut Network, plane: Plane, round: u64) -> Plane {
     network.flush();
     std::thread::sleep(Duration::from_micros(round * 1_237 % 3_000));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    spawn(network)
+    drop(plane);
+    Plane(spawn(network))
 }
 
 #[test]
 fn the_last_usage_is_in_the_answer_to_a_deletion_wherever_a_kill_hits() {
     let mut network = network(59);
-    let mut child = spawn(&network);
+    let mut plane = Plane(spawn(&network));
     network.associate();
 
     for round in 0..kills() {
@@ -86,7 +97,7 @@ fn the_last_usage_is_in_the_answer_to_a_deletion_wherever_a_kill_hits() {
         let sent = carry(&network, fteid.teid, 100 + usize::try_from(round).unwrap());
         let now = network.now();
         network.smf.delete(now, session);
-        child = kill_within(&mut network, child, round);
+        plane = kill_within(&mut network, plane, round);
 
         // The control plane asks again, with the same number.
         let reports = network.until(|happened| match happened {
@@ -97,14 +108,13 @@ fn the_last_usage_is_in_the_answer_to_a_deletion_wherever_a_kill_hits() {
 
         assert_eq!(volume(&reports), (sent, 0), "round {round}");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(plane);
 }
 
 #[test]
 fn the_last_words_of_a_set_are_said_wherever_a_kill_hits() {
     let mut network = network(60);
-    let mut child = spawn(&network);
+    let mut plane = Plane(spawn(&network));
     network.associate();
     let part = FqCsid {
         node: CsidNode::V4([192, 0, 2, 7].into()),
@@ -117,7 +127,7 @@ fn the_last_words_of_a_set_are_said_wherever_a_kill_hits() {
         let sent = carry(&network, teid, 100 + usize::try_from(round).unwrap());
         let now = network.now();
         network.smf.delete_sets(now, vec![part.clone()]);
-        child = kill_within(&mut network, child, round);
+        plane = kill_within(&mut network, plane, round);
 
         let mut told: BTreeMap<u32, UsageReport> = BTreeMap::new();
         network.until(|happened| {
@@ -134,8 +144,7 @@ fn the_last_words_of_a_set_are_said_wherever_a_kill_hits() {
             (volume(&told) == (sent, 0)).then_some(())
         });
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(plane);
 }
 
 fn establish_in(network: &mut Network, part: &FqCsid) -> (Seid, Teid) {
