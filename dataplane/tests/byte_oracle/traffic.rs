@@ -1,5 +1,6 @@
 //! Captures between a gateway and BaseStations, made of a seed.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
@@ -43,6 +44,16 @@ struct Tunnel {
     chain: usize,
     /// Bytes of an outer fragment, where packets are cut.
     piece: Option<usize>,
+    /// Identification of the datagram that was cut last; one that comes again while another one is
+    /// still incomplete would be the same to both ends.
+    cut: Cell<u32>,
+}
+
+impl Tunnel {
+    fn next_id(&self) -> u32 {
+        self.cut.set(self.cut.get().wrapping_add(1));
+        self.cut.get()
+    }
 }
 
 const UPLINK: Direction = Direction::Uplink;
@@ -63,7 +74,7 @@ pub(crate) fn make(seed: &mut Seed) -> Traffic {
         for (direction, inner) in session(seed, number, &films) {
             line.extend(encapsulate(seed, &tunnel, direction, &inner));
             if seed.once_in(60) {
-                line.extend(contradiction(seed, &tunnel));
+                line.extend(contradiction(&tunnel));
                 contradictions += 1;
             }
         }
@@ -101,6 +112,7 @@ fn tunnel(seed: &mut Seed, number: usize) -> Tunnel {
         downlink: seed.next() as u32 | 1,
         chain: seed.within(0, 5),
         piece: seed.once_in(2).then(|| seed.within(200, 1_200)),
+        cut: Cell::new(seed.next() as u32),
     }
 }
 
@@ -412,7 +424,7 @@ fn encapsulate(
     let Some(piece) = tunnel.piece else {
         return vec![packet];
     };
-    let mut pieces = fragment_packet(&packet, piece, seed.next() as u32).unwrap();
+    let mut pieces = fragment_packet(&packet, piece, tunnel.next_id()).unwrap();
     if pieces.len() > 1 && seed.once_in(3) {
         seed.shuffle(&mut pieces);
     }
@@ -452,12 +464,12 @@ fn outer(seed: &mut Seed, tunnel: &Tunnel, direction: Direction, inner: &[u8]) -
 }
 
 /// Fragments of a datagram of which one contradicts another: nobody can say what was received.
-fn contradiction(seed: &mut Seed, tunnel: &Tunnel) -> Vec<Vec<u8>> {
+fn contradiction(tunnel: &Tunnel) -> Vec<Vec<u8>> {
     let (from, to) = (
         SocketAddr::from(([10, 45, 0, 99], 7)),
         SocketAddr::from(([192, 0, 2, 9], 7)),
     );
-    let id = seed.next() as u32;
+    let id = tunnel.next_id();
     let [first, second] = [0x11, 0x22].map(|byte| {
         let inner = udp_packet(from, to, &[byte; 700]).unwrap();
         // The same headers, whatever their number.
