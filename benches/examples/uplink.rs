@@ -8,11 +8,7 @@ mod traffic;
 
 use std::error::Error;
 
-/// CPU time of this thread, nanoseconds.
-fn cpu_ns() -> Result<u64, Box<dyn Error>> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    Ok(text.split(' ').next().ok_or("no schedstat")?.parse()?)
-}
+use qlink_io::clock::thread_cpu_ns;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,14 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..passes {
         rig.pass();
     }
-    let end = cpu_ns()?.saturating_add(seconds.parse::<u64>()?.saturating_mul(1_000_000_000));
+    let end = thread_cpu_ns().saturating_add(seconds.parse::<u64>()?.saturating_mul(1_000_000_000));
     let mut figures = Vec::new();
     loop {
-        let before = cpu_ns()?;
+        let before = thread_cpu_ns();
         for _ in 0..passes {
             rig.pass();
         }
-        let after = cpu_ns()?;
+        let after = thread_cpu_ns();
         let spent = u32::try_from(after.saturating_sub(before))?;
         figures.push(f64::from(spent) / f64::from(passes) / f64::from(traffic::PASS_PACKETS));
         if after > end {

@@ -20,7 +20,7 @@ pub(crate) const PAYLOAD: usize = 512;
 /// Packets of one [`Plain::pass`].
 pub(crate) const PASS_PACKETS: u32 = 64;
 /// Content flows that a plane has room for: the default of the configuration.
-pub(crate) const FLOWS: u32 = 512;
+pub(crate) const FLOWS: u32 = 256;
 
 pub(crate) const ORIGIN: SocketAddr = v4([192, 0, 2, 9], 80);
 pub(crate) const BASESTATION: SocketAddr = v4([127, 0, 0, 2], 2152);
@@ -67,16 +67,19 @@ pub(crate) fn plain_rules(number: u32) -> SessionRules {
     }
 }
 
-/// A plane with `sessions` plain sessions.
-fn plain_plane(sessions: u32) -> Plane {
-    let limits = PlaneLimits {
+/// Bounds of a plane for `sessions` sessions.
+pub(crate) const fn limits(sessions: u32) -> PlaneLimits {
+    PlaneLimits {
         sessions,
         flows: FLOWS,
         views: 1,
-
         urrs: 0,
-    };
-    let arena = CounterArena::in_memory(limits.layout());
+    }
+}
+
+/// A plane for `sessions` sessions and `spare` more, on `arena`, with `sessions` plain ones.
+fn plain_plane(sessions: u32, spare: u32, arena: CounterArena) -> Plane {
+    let limits = limits(sessions.saturating_add(spare));
     let mut plane = Plane::new(limits, arena, neighbours());
     for number in 0..sessions {
         plane
@@ -129,8 +132,14 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) fn new(sessions: u32) -> Self {
+        let arena = CounterArena::in_memory(limits(sessions).layout());
+        Self::on(arena, sessions, 0)
+    }
+
+    /// As [`Self::new`], on an arena with room for `spare` sessions more.
+    pub(crate) fn on(arena: CounterArena, sessions: u32, spare: u32) -> Self {
         Self {
-            plane: plain_plane(sessions),
+            plane: plain_plane(sessions, spare, arena),
             source: MemSource::new(plain_uplinks(sessions), LinkType::Ethernet, u64::MAX),
             ports: Ports {
                 n3: MemSink::new(),
@@ -138,6 +147,12 @@ impl Plain {
             },
             bursts: [Burst::new(), Burst::new()],
         }
+    }
+
+    /// The plane under traffic.
+    #[allow(dead_code, reason = "not every bench changes sessions")]
+    pub(crate) const fn plane_mut(&mut self) -> &mut Plane {
+        &mut self.plane
     }
 
     /// Two bursts from frame to transmit. The next one's headers come into the cache meanwhile, as

@@ -45,10 +45,8 @@ impl Plane {
         if self.has_rules && planned.iter().any(|plan| plan.way != other) {
             return self.send_sorted(ports, planned);
         }
-        let mut items = [Outgoing::EMPTY; BURST_MAX];
-        for (item, plan) in items.iter_mut().zip(&*planned) {
-            *item = outgoing(plan);
-        }
+        let items: [_; BURST_MAX] =
+            std::array::from_fn(|at| planned.get(at).map_or(Outgoing::EMPTY, outgoing));
         let items = items.get(..planned.len()).unwrap_or_default();
         let accepted = match other {
             Side::N6 => self.send(&mut ports.n6, items),
