@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 15 | malformed GTP-U: every type, lengths, endless chains, GTP in GTP, inner fragments, IPv6 chains | [`every_packet_of_an_attack_has_its_reason_and_nothing_grows`] (made by scapy); `hostile.rs` (harmed downloads, noise); `upf::hostile` (kernels, namespaces); fuzz targets `gtpu`, `ip`, `frame`, `reassembler`, `transport` |
 //! | 15 | sequence wrap | `byte_oracle` |
-//! | 16 | malformed PFCP: elements missing, twice | `qlink-pfcp`: `node::tests::elements`, `tests/wire/refusals.rs`, fuzz targets `wire`, `wire_tree`, `wire_second_codec` |
+//! | 16 | malformed PFCP: elements missing, twice | `qlink-pfcp`: `node::tests::elements`, `tests/wire/refusals.rs`, fuzz targets `wire`, `wire_tree`, `wire_second_codec`, `node` (sequences) |
 //! | 16 | SEID 0 and unknown, floods beyond the bounds, restoration, then traffic | `qlink-pfcp`: `node::tests::{causes, elements, lossy, restoring}`; `n4::floods`; `upf::{restarts, sessions}` |
 //! | 18 | guessed TEIDs, right TEID from the wrong BaseStation | [`a_sweep_of_a_million_tunnels_moves_nothing`]; `upf::hostile` (a second namespace) |
 //! | 19 | inner source that is not the subscriber, inner destination that is ours | here, by scapy; `upf::hostile` (kernels, namespaces) |
