@@ -77,7 +77,7 @@ fn bind_package(network: &Network, contents: Vec<ContentId>) {
 
 /// Rules that measure proven bytes, and tell of each [`THRESHOLD`] of them; `quota` bounds them.
 fn measuring(network: &Network, contents: Vec<ContentId>, quota: Option<u64>) -> SessionChange {
-    measuring_by(SessionPlan {
+    measuring_by(&SessionPlan {
         threshold: Some(THRESHOLD),
         quota,
         contents,
@@ -86,7 +86,7 @@ fn measuring(network: &Network, contents: Vec<ContentId>, quota: Option<u64>) ->
 }
 
 /// The rules of a plan, of which proven bytes alone have limits.
-fn measuring_by(plan: SessionPlan) -> SessionChange {
+fn measuring_by(plan: &SessionPlan) -> SessionChange {
     let mut rules = plan.rules();
     for urr in &mut rules.create_urrs {
         if urr.volume_kind == VolumeKind::Network {
@@ -322,7 +322,7 @@ fn the_films_of_a_package_are_reported_and_those_that_it_gets_while_a_session_li
     let (first, second) = (film(SIZE), film(SIZE / 2 + 7).split_off(7));
     let contents = [bind(&network, &first), bind(&network, &second)];
     network.associate();
-    let rules = measuring_by(SessionPlan {
+    let rules = measuring_by(&SessionPlan {
         packages: vec![PACKAGE],
         ..network.plan()
     });
