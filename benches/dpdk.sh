@@ -8,7 +8,8 @@
 # frame, looks its session up and counts it, and with `forward` also sends the inner packet on.
 # testpmd receives (rxonly), sends on (io), or writes new hardware addresses and sends on (mac).
 # Prints the median Mpps of each and the ratio of ours to `mac`. As root both run before everything
-# else (SCHED_FIFO). Needs the packages libdpdk-dev and dpdk-dev and two cores; no privilege.
+# else (SCHED_RR: DPDK's threads share the core while it starts, and under SCHED_FIFO one of them
+# spins there for minutes). Needs the packages libdpdk-dev and dpdk-dev and two cores; no privilege.
 
 # shellcheck source=deploy/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../deploy/lib.sh"
@@ -26,7 +27,7 @@ FOLDER="$(mktemp -d)"
 trap 'rm -rf "$FOLDER"' EXIT
 export RUNTIME_DIRECTORY="$FOLDER" XDG_RUNTIME_DIR="$FOLDER"
 FIRST=()
-[ "$(id -u)" -ne 0 ] || FIRST=(chrt -f 50)
+[ "$(id -u)" -ne 0 ] || FIRST=(chrt -r 50)
 
 # Mpps of one of our runs.
 ours() {
