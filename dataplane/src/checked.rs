@@ -16,7 +16,7 @@ use qlink_types::ids::ContentId;
 
 use crate::contents::Copy;
 use crate::control::{check_copy, map_copy};
-use crate::journal::{Entry, Journal, JournalError};
+use crate::journal::{Entry, Journal, JournalError, beside};
 
 /// A content and the file that was found to be it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +60,7 @@ pub(crate) struct CheckedCopies {
 
 /// The file that belongs to a control journal.
 pub(crate) fn checked_path(journal: &Path) -> PathBuf {
-    let mut name = journal.as_os_str().to_owned();
-    name.push(".copies");
-    PathBuf::from(name)
+    beside(journal, ".copies")
 }
 
 impl CheckedCopies {
@@ -131,6 +129,12 @@ impl CheckedCopies {
         if let Err(error) = kept {
             tracing::warn!(%content, error, "the copy is read again at the next start");
         }
+    }
+
+    /// The content is not bound any more: so there are no more stamps than bindings. The file is
+    /// shorter when it is written anew.
+    pub(crate) fn forget(&mut self, content: &ContentId) {
+        self.known.remove(content);
     }
 
     fn rewrite(&mut self) -> Result<(), String> {
@@ -218,6 +222,19 @@ mod tests {
         assert_eq!(start().1, None, "another file in its place");
         std::fs::write(&file, b"film").unwrap();
         assert_eq!(start().1.as_deref(), Some(&b"film"[..]));
+    }
+
+    #[test]
+    fn contents_that_come_and_go_leave_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut checked = CheckedCopies::open(&folder.path().join("copies")).unwrap();
+        for number in 0..9 {
+            checked.note(content(number), STAMP);
+            checked.forget(&content(number));
+        }
+
+        assert!(checked.known.is_empty(), "{checked:?}");
+        assert!(!checked.knows(&content(1), STAMP));
     }
 
     #[test]

@@ -341,6 +341,7 @@ impl Control {
         self.make_durable(&request)?;
         self.association.apply(&request);
         self.copies.remove(&content);
+        self.checked.forget(&content);
         Ok(Answer::Unbound { content })
     }
 

@@ -66,6 +66,13 @@ pub(crate) fn requests_of(state: &Association) -> impl Iterator<Item = Request> 
     contents.chain(packages).chain(sessions).chain(members)
 }
 
+/// The file of the same name and `suffix`: what belongs to a journal lies beside it.
+pub(crate) fn beside(journal: &Path, suffix: &str) -> PathBuf {
+    let mut name = journal.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 12;
 

@@ -39,22 +39,19 @@ impl Applications {
 }
 
 impl Applications {
-    /// The contents and packages that a session's rules name, by themselves and by applications.
-    pub(crate) fn named_in(&self, model: &SessionModel) -> NamedContents {
-        let mut named = NamedContents::default();
-        for pdr in model.pdrs.values() {
+    /// The contents and packages that each of a session's rules names, by itself and by its
+    /// application.
+    pub(crate) fn named_in<'a>(
+        &'a self,
+        model: &'a SessionModel,
+    ) -> impl Iterator<Item = (&'a [ContentId], &'a [PackageId])> {
+        model.pdrs.values().flat_map(|pdr| {
             let application = pdr.pdi.application.as_ref();
             let of = application.and_then(|application| self.contents.get(application));
-            let none = NamedContents::default();
-            let of = of.unwrap_or(&none);
-            for contents in [&of.contents, &pdr.pdi.contents] {
-                named.contents.extend_from_slice(contents);
-            }
-            for packages in [&of.packages, &pdr.pdi.packages] {
-                named.packages.extend_from_slice(packages);
-            }
-        }
-        named
+            let of = of.map(|of| (of.contents.as_slice(), of.packages.as_slice()));
+            let own = (pdr.pdi.contents.as_slice(), pdr.pdi.packages.as_slice());
+            std::iter::once(own).chain(of)
+        })
     }
 }
 

@@ -108,10 +108,11 @@ impl N4 {
     /// consist of.
     pub(crate) fn measures(&self, content: &ContentId, packages: &Packages) -> bool {
         self.node.sessions().any(|(_, model)| {
-            let named = self.applications.named_in(model);
-            let mut of_packages = named.packages.iter().filter_map(|name| packages.get(name));
-            named.contents.contains(content)
-                || of_packages.any(|contents| contents.contains(content))
+            let mut named = self.applications.named_in(model);
+            named.any(|(contents, of)| {
+                let mut of = of.iter().filter_map(|package| packages.get(package));
+                contents.contains(content) || of.any(|contents| contents.contains(content))
+            })
         })
     }
 
@@ -119,8 +120,8 @@ impl N4 {
     pub(crate) fn naming(&self, package: &PackageId) -> Vec<Seid> {
         let sessions = self.node.sessions();
         let naming = sessions.filter(|(_, model)| {
-            let named = self.applications.named_in(model);
-            named.packages.contains(package)
+            let mut named = self.applications.named_in(model);
+            named.any(|(_, packages)| packages.contains(package))
         });
         naming.map(|(seid, _)| seid).collect()
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use qlink_tunnel::{PublicKey, Tunnels};
 
-use crate::journal::{Entry, Journal, JournalError};
+use crate::journal::{Entry, Journal, JournalError, beside};
 
 /// Lists of changes that wait for storage; further changes wait at the peers.
 const WAITING: usize = 4;
@@ -71,9 +71,7 @@ pub(super) struct Places {
 
 /// The file that belongs to a control journal.
 pub(super) fn places_path(journal: &Path) -> PathBuf {
-    let mut name = journal.as_os_str().to_owned();
-    name.push(".places");
-    PathBuf::from(name)
+    beside(journal, ".places")
 }
 
 impl Places {
