@@ -352,18 +352,17 @@ impl Stage<'_> {
 
     fn script(&self, guest: &Guest) -> Option<FetchScript> {
         let viewer = guest.address()?;
-        if let Some(cheater) = &guest.cheater {
-            return Some(cheater.script(viewer, self.film.size()));
-        }
-        let connection = ConnectionScript {
-            requests: vec![RequestScript::get(FILM_PATH)],
-            ..ConnectionScript::default()
+        let size = self.film.size();
+        let script = if let Some(cheater) = &guest.cheater {
+            cheater.script(viewer, size)
+        } else {
+            let connection = ConnectionScript {
+                requests: vec![RequestScript::get(FILM_PATH)],
+                ..ConnectionScript::default()
+            };
+            FetchScript::new(viewer, SocketAddrV4::new(ORIGIN, 80), vec![connection])
         };
-        Some(FetchScript::new(
-            viewer,
-            SocketAddrV4::new(ORIGIN, 80),
-            vec![connection],
-        ))
+        Some(script.for_bytes(size))
     }
 
     async fn fetch(&mut self, viewers: &mut [Guest], cheaters: &mut [Guest]) -> anyhow::Result<()> {

@@ -8,9 +8,9 @@ const BURST_BYTES: u64 = 32 * 1400;
 
 fn kills_change_nothing_on_the_chain(option: &str) {
     let (kills, size) = if is_long() {
-        (50, 30_000_000)
+        (200, 60_000_000)
     } else {
-        (10, 6_000_001)
+        (20, 6_000_001)
     };
     let film = film(size, option);
     let volume = (size * 10 + 7).to_string();
