@@ -12,7 +12,7 @@ use crate::params::Params;
 use crate::signatures::{KnownKey, signature_holds, verify_block};
 use crate::state::{Changes, Layered, StateError, StateView};
 use crate::working::{Defect, Done, Stop, WorkingSet};
-use crate::{claim, close, purchase, register, settle};
+use crate::{claim, close, purchase, register, settle, stake};
 
 /// What a block is applied under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub fn apply_block(
 ) -> Result<Outcome, StateError> {
     let mut set = WorkingSet::new(state, context)?;
     let mut receipts = Vec::with_capacity(transactions.len().saturating_add(1));
-    let events = close::run_due(&mut set)?;
+    let events = run_ledger(&mut set)?;
     if !events.is_empty() {
         let done = Done {
             events,
@@ -75,6 +75,15 @@ pub fn apply_block(
         receipts,
         changes: set.finish()?,
     })
+}
+
+/// What the ledger does by itself at the start of a block. The turn of the seats is first, since an
+/// election reads the state before the block.
+fn run_ledger(set: &mut WorkingSet<'_>) -> Result<Vec<Event>, StateError> {
+    let mut events = stake::turn(set).map_err(Stop::of_own_step)?;
+    stake::run_releases(set, &mut events).map_err(Stop::of_own_step)?;
+    close::run_due(set, &mut events)?;
+    Ok(events)
 }
 
 /// Whether `transaction` would be accepted as the next one on `state`.
@@ -221,6 +230,15 @@ const fn fee(params: &Params, body: &TxBody) -> Option<Units> {
         TxBody::BuyPackage { .. } => params.buy_package_fee,
         TxBody::TopUpPackage { .. } => params.top_up_fee,
         TxBody::ClosePackage { .. } => params.close_fee,
+        TxBody::RegisterCandidate { .. } => params.register_candidate_fee,
+        TxBody::UpdateCandidate { .. }
+        | TxBody::RotateSeatKey { .. }
+        | TxBody::ResignCandidate
+        | TxBody::Vote { .. }
+        | TxBody::Unvote { .. }
+        | TxBody::Redelegate { .. }
+        | TxBody::CollectRewards { .. }
+        | TxBody::ReportEquivocation { .. } => params.stake_fee,
         TxBody::Claim { .. } | TxBody::SettleBatch { .. } => return None,
     })
 }
@@ -281,6 +299,7 @@ fn run_account(
         }
         TxBody::ClosePackage { package } => close::close_package(set, sender, package),
         TxBody::Claim { .. } | TxBody::SettleBatch { .. } => Err(Status::WrongSender.into()),
+        body => run_stake(set, sender, body),
     }?;
     set.charge(sender, fee)?;
     Ok(Done {
@@ -288,4 +307,42 @@ fn run_account(
         refused: Vec::new(),
         events,
     })
+}
+
+/// What an account does about seats and stake.
+fn run_stake(
+    set: &mut WorkingSet<'_>,
+    sender: &AccountId,
+    body: &TxBody,
+) -> Result<Vec<Event>, Stop> {
+    match body {
+        TxBody::RegisterCandidate {
+            seat_key,
+            key_proof,
+            stake,
+            commission,
+            info,
+        } => {
+            let wanted = stake::Registration {
+                seat_key: *seat_key,
+                key_proof,
+                stake: *stake,
+                commission: *commission,
+                info,
+            };
+            stake::register(set, sender, &wanted)
+        }
+        TxBody::UpdateCandidate { rate, info } => stake::update(set, sender, *rate, info),
+        TxBody::RotateSeatKey {
+            seat_key,
+            key_proof,
+        } => stake::rotate(set, sender, *seat_key, key_proof),
+        TxBody::ResignCandidate => stake::resign(set, sender),
+        TxBody::Vote { candidate, units } => stake::vote(set, sender, candidate, *units),
+        TxBody::Unvote { candidate, units } => stake::unvote(set, sender, candidate, *units),
+        TxBody::Redelegate { from, to, units } => stake::redelegate(set, sender, from, to, *units),
+        TxBody::CollectRewards { candidate } => stake::collect(set, sender, candidate),
+        TxBody::ReportEquivocation { proof } => stake::report(set, sender, proof),
+        _ => Err(Status::WrongSender.into()),
+    }
 }

@@ -8,7 +8,9 @@ use serde::Serialize;
 use crate::account::ModuleAccount;
 use crate::chain::SupplyRow;
 use crate::package::Package;
-use crate::state::{StateError, StateView};
+use crate::row::decode_row;
+use crate::stake::Release;
+use crate::state::{Space, StateError, StateView};
 use crate::view::View;
 use crate::working::Defect;
 
@@ -56,6 +58,7 @@ pub fn audit(state: &dyn StateView) -> Result<Audit, StateError> {
     let view = View::new(state);
     let mut counted = SupplyRow::default();
     count_accounts(&view, &mut counted)?;
+    count_stakes(state, &mut counted)?;
     let mut packages: u64 = 0;
     let mut broken_packages = Vec::new();
     let mut after: Option<PackageId> = None;
@@ -106,6 +109,39 @@ fn count_accounts(view: &View<'_>, counted: &mut SupplyRow) -> Result<(), StateE
         }
         match page.last() {
             Some(last) => after = Some(*last),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Counts what stands behind candidates, what their voters have not taken, and what waits.
+fn count_stakes(state: &dyn StateView, counted: &mut SupplyRow) -> Result<(), StateError> {
+    let view = View::new(state);
+    let mut after: Option<AccountId> = None;
+    loop {
+        let page = view.candidates(PAGE, after.as_ref())?;
+        for id in &page {
+            let row = view.candidate(id)?.ok_or(Defect::Missing {
+                what: "a listed candidate",
+            })?;
+            add(&mut counted.staked, row.own)?;
+            add(&mut counted.staked, row.votes)?;
+            add(&mut counted.rewards, row.rewards)?;
+        }
+        match page.last() {
+            Some(last) => after = Some(*last),
+            None => break,
+        }
+    }
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = state.scan(Space::Rows, b"r", PAGE, after.as_deref())?;
+        for (key, value) in &page {
+            let release: Release = decode_row(key, value)?;
+            add(&mut counted.staked, release.units)?;
+        }
+        match page.into_iter().next_back() {
+            Some((key, _)) => after = Some(key),
             None => return Ok(()),
         }
     }

@@ -54,6 +54,10 @@ pub struct SupplyRow {
     pub claimable: Units,
     /// Earned by nobody's key in packages that are not closed.
     pub unclaimed: Units,
+    /// Locked behind candidates, or waiting to be released.
+    pub staked: Units,
+    /// Rewards set apart for voters and not yet taken.
+    pub rewards: Units,
 }
 
 struct_codec!(SupplyRow {
@@ -62,7 +66,9 @@ struct_codec!(SupplyRow {
     community,
     escrow,
     claimable,
-    unclaimed
+    unclaimed,
+    staked,
+    rewards
 });
 
 impl Row for SupplyRow {
@@ -83,7 +89,7 @@ impl SupplyRow {
         })
     }
 
-    fn lines(&self) -> [Units; 6] {
+    fn lines(&self) -> [Units; 8] {
         [
             self.accounts,
             self.bridge,
@@ -91,6 +97,8 @@ impl SupplyRow {
             self.escrow,
             self.claimable,
             self.unclaimed,
+            self.staked,
+            self.rewards,
         ]
     }
 
@@ -108,6 +116,8 @@ impl SupplyRow {
             escrow: step(self.escrow, before.escrow, after.escrow)?,
             claimable: step(self.claimable, before.claimable, after.claimable)?,
             unclaimed: step(self.unclaimed, before.unclaimed, after.unclaimed)?,
+            staked: step(self.staked, before.staked, after.staked)?,
+            rewards: step(self.rewards, before.rewards, after.rewards)?,
         })
     }
 }

@@ -151,13 +151,13 @@ pub(crate) fn take_final(
     Ok(())
 }
 
-/// What the ledger does by itself at the start of a block: packages whose time has come.
-pub(crate) fn run_due(set: &mut WorkingSet<'_>) -> Result<Vec<Event>, StateError> {
+/// What the ledger does by itself at the start of a block: packages whose time has come. Adds to
+/// the `events` of the same receipt.
+pub(crate) fn run_due(set: &mut WorkingSet<'_>, events: &mut Vec<Event>) -> Result<(), StateError> {
     let now = set.context.time_ms;
     let rows = set
         .state
         .scan(Space::Rows, due::PREFIX, MAX_DUE_PER_BLOCK, None)?;
-    let mut events = Vec::new();
     for (name, _) in rows {
         let key = due::parse_key(&name)
             .map_err(|cause| StateError::new(CorruptRow { key: name, cause }))?;
@@ -166,19 +166,10 @@ pub(crate) fn run_due(set: &mut WorkingSet<'_>) -> Result<Vec<Event>, StateError
         }
         let handle = set.due.load(set.state, &key)?;
         set.due.remove(handle);
-        match step_due(set, &key.1, &mut events) {
-            Ok(()) => {}
-            Err(Stop::State(error)) => return Err(error),
-            Err(Stop::Refused(_) | Stop::Duplicate(_)) => {
-                return Err(Defect::Missing {
-                    what: "a reason to refuse the ledger's own step",
-                }
-                .into());
-            }
-        }
+        step_due(set, &key.1, events).map_err(Stop::of_own_step)?;
     }
     set.commit();
-    Ok(events)
+    Ok(())
 }
 
 fn step_due(set: &mut WorkingSet<'_>, id: &PackageId, events: &mut Vec<Event>) -> Result<(), Stop> {

@@ -82,6 +82,12 @@ pub enum GenesisError {
         /// Units per transfer.
         transfer: Units,
     },
+    /// The rules of staking could not work.
+    #[error("stake parameters: {rule}")]
+    Stake {
+        /// The rule that is broken.
+        rule: &'static str,
+    },
 }
 
 impl TryFrom<Document> for Genesis {
@@ -128,6 +134,9 @@ impl Genesis {
                 record: params.record_fee,
                 transfer: params.transfer_fee,
             });
+        }
+        if let Some(rule) = params.stake.broken_rule() {
+            return Err(GenesisError::Stake { rule });
         }
         check_accounts(&accounts)?;
         let count = accounts.len();

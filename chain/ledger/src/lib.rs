@@ -39,6 +39,7 @@ mod register;
 mod row;
 mod settle;
 mod signatures;
+mod stake;
 mod state;
 mod table;
 mod view;
@@ -56,6 +57,9 @@ pub use package::{BatchRoot, Closing, EpochTotals, Package, PackageTotals, Pendi
 pub use params::Params;
 pub use party::PartyRow;
 pub use row::CorruptRow;
+pub use stake::{
+    Candidate, Elected, Ranked, Release, Seat, SeatsRow, StakeParams, Standing, Vote, Waiting,
+};
 pub use state::{Changes, KeyValue, Layered, MemoryState, Space, StateError, StateView};
-pub use view::View;
+pub use view::{StakeView, View, WaitingStake};
 pub use viewer::{Component, MAX_COMPONENTS, ViewerRow};

@@ -4,6 +4,8 @@ use qlink_types::struct_codec;
 use qlink_types::units::Units;
 use serde::{Deserialize, Serialize};
 
+use crate::stake::StakeParams;
+
 /// Fees in units and limits in milliseconds of ledger time.
 ///
 /// Claims are free: a claim must move something, so it cannot be repeated at no cost.
@@ -28,9 +30,15 @@ pub struct Params {
     pub batch_fee: Units,
     /// Each record of a batch; at most 1/200 of a transfer.
     pub record_fee: Units,
+    /// Registration of a candidate for a seat.
+    pub register_candidate_fee: Units,
+    /// Anything else about stake: votes, what a candidate states, rewards, evidence.
+    pub stake_fee: Units,
     /// How long listed gateways may deliver last records of terms that end.
     #[serde(with = "qlink_types::text")]
     pub closing_ms: u64,
+    /// Seats, stakes and rewards.
+    pub stake: StakeParams,
 }
 
 struct_codec!(Params {
@@ -43,7 +51,10 @@ struct_codec!(Params {
     close_fee,
     batch_fee,
     record_fee,
+    register_candidate_fee,
+    stake_fee,
     closing_ms,
+    stake,
 });
 
 impl Default for Params {
@@ -59,7 +70,10 @@ impl Default for Params {
             close_fee: Units::new(1_000),
             batch_fee: Units::new(500),
             record_fee: Units::new(5),
+            register_candidate_fee: Units::new(100_000_000),
+            stake_fee: Units::new(1_000),
             closing_ms: 10 * 60 * 1000,
+            stake: StakeParams::default(),
         }
     }
 }

@@ -87,7 +87,8 @@ pub(crate) fn rotate_key(
     Ok(vec![Event::KeyRotated { party: *party }])
 }
 
-fn check_proof(
+/// Whether `key` has signed for `owner`.
+pub(crate) fn check_proof(
     set: &WorkingSet<'_>,
     owner: &AccountId,
     key: PublicKey,

@@ -4,11 +4,14 @@
 //! ```text
 //! Tree  'a' account          'c' content     'g' 'b' 'o' party     'm' chain     's' supply
 //!       'p' package          't' package: terms                    'e' package, package_epoch
+//!       'n' candidate        'w' voter, candidate: vote              'l' voter
+//!       'j' seats            'x' seat key
 //! Rows  'v' package, viewer                  'd' time, package: due
 //!       'k' package, package_epoch, gateway, incarnation, operator, basestation: path
 //!       'i' package, package_epoch, gateway, incarnation: sums
 //!       'y' package, package_epoch, share, payee
-//!       'A' account, 'P' package: listings
+//!       'r' time, voter, candidate, kind: stake that waits
+//!       'A' account, 'P' package, 'N' candidate, 'W' voter, candidate: listings
 //! ```
 
 use qlink_types::codec::{Decode, DecodeError, Encode, Reader};
@@ -34,6 +37,10 @@ pub(crate) struct Held {
     pub(crate) claimable: Units,
     /// Earned by nobody's key.
     pub(crate) unclaimed: Units,
+    /// Locked behind a candidate, or waiting to be released.
+    pub(crate) staked: Units,
+    /// Set apart for voters.
+    pub(crate) rewards: Units,
 }
 
 /// A kind of row.

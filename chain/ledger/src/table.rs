@@ -195,8 +195,11 @@ impl<R: Row> Table<R> {
             if !slot.stored && slot.value.is_none() {
                 continue;
             }
-            if let (false, Some(listing)) = (slot.stored, R::listing_key(&slot.key)) {
-                changes.insert((Space::Rows, listing), Some(listing_value()));
+            if slot.stored != slot.value.is_some()
+                && let Some(listing) = R::listing_key(&slot.key)
+            {
+                let listed = slot.value.as_ref().map(|_| listing_value());
+                changes.insert((Space::Rows, listing), listed);
             }
             changes.insert(
                 (R::SPACE, R::key(&slot.key)),

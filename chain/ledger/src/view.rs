@@ -5,7 +5,9 @@ use std::sync::Arc;
 use qlink_types::ids::{AccountId, ContentId, PackageId, ViewerKey};
 use qlink_types::package::PackageTerms;
 use qlink_types::transaction::Party;
-use qlink_types::units::PackageEpoch;
+use qlink_types::units::{PackageEpoch, TimeMs, Units};
+
+use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::chain::{ChainRow, SupplyRow};
@@ -13,8 +15,35 @@ use crate::content::Content;
 use crate::package::{EpochTotals, Package, TermsRow};
 use crate::party::PartyRow;
 use crate::row::{Row, decode_row, join};
+use crate::stake::{
+    Candidate, Ranked, Release, SeatsRow, StakeParams, Vote, Waiting, parse_release_key, rank,
+};
 use crate::state::{Space, StateError, StateView};
 use crate::viewer::{self, ViewerRow};
+
+/// What one account has behind one candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StakeView {
+    /// What its stake is worth now.
+    pub units: Units,
+    /// What it has earned and not taken.
+    pub rewards: Units,
+}
+
+/// Stake on its way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingStake {
+    /// When it is released.
+    pub time: TimeMs,
+    /// Whose it is.
+    pub voter: AccountId,
+    /// Which candidate it was behind.
+    pub candidate: AccountId,
+    /// What it answers for until then.
+    pub kind: Waiting,
+    /// How much, and since when.
+    pub release: Release,
+}
 
 /// Reads rows of a state. Every function fails with [`StateError`] only when the storage fails or
 /// holds what the ledger cannot have written.
@@ -131,6 +160,80 @@ impl<'a> View<'a> {
             .scan(Space::Rows, &prefix, limit, after.as_deref())?;
         rows.iter()
             .map(|(key, value)| Ok((tail(key, prefix.len())?, decode_row(key, value)?)))
+            .collect()
+    }
+
+    /// A candidate for a seat.
+    pub fn candidate(&self, id: &AccountId) -> Result<Option<Candidate>, StateError> {
+        self.row(id)
+    }
+
+    /// Candidates in ascending order of their ids: at most `limit`, behind `after`.
+    pub fn candidates(
+        &self,
+        limit: usize,
+        after: Option<&AccountId>,
+    ) -> Result<Vec<AccountId>, StateError> {
+        let after = after.map(|id| join(b'N', &[id.as_bytes()]));
+        let rows = self
+            .state
+            .scan(Space::Rows, b"N", limit, after.as_deref())?;
+        rows.iter().map(|(key, _)| tail(key, 1)).collect()
+    }
+
+    /// Who could be elected now, the heaviest first.
+    pub fn ranking(&self, params: &StakeParams) -> Result<Vec<Ranked>, StateError> {
+        rank(self.state, params)
+    }
+
+    /// Who sits and who comes next; `None` before the first candidate.
+    pub fn seats(&self) -> Result<Option<SeatsRow>, StateError> {
+        self.row(&())
+    }
+
+    /// What an account has behind a candidate, and what it has earned with it.
+    pub fn stake(&self, voter: &AccountId, candidate: &AccountId) -> Result<StakeView, StateError> {
+        let Some(row) = self.candidate(candidate)? else {
+            return Ok(StakeView::default());
+        };
+        if voter == candidate {
+            return Ok(StakeView {
+                units: row.own,
+                rewards: Units::ZERO,
+            });
+        }
+        let vote: Option<Vote> = self.row(&(*voter, *candidate))?;
+        let vote = vote.unwrap_or_default();
+        Ok(StakeView {
+            units: row.worth(vote.shares)?,
+            rewards: row.earned_by(&vote)?,
+        })
+    }
+
+    /// The candidates that an account votes for, in ascending order; there are at most ten.
+    pub fn votes(&self, voter: &AccountId) -> Result<Vec<AccountId>, StateError> {
+        let prefix = join(b'W', &[voter.as_bytes()]);
+        let rows = self.state.scan(Space::Rows, &prefix, 16, None)?;
+        rows.iter()
+            .map(|(key, _)| tail(key, prefix.len()))
+            .collect()
+    }
+
+    /// Stake on its way back to its owners, the next to be released first: at most `limit`.
+    pub fn releases(&self, limit: usize) -> Result<Vec<WaitingStake>, StateError> {
+        let rows = self.state.scan(Space::Rows, b"r", limit, None)?;
+        rows.iter()
+            .map(|(key, value)| {
+                let (time, voter, candidate, kind) = parse_release_key(key)?;
+                let release: Release = decode_row(key, value)?;
+                Ok(WaitingStake {
+                    time,
+                    voter,
+                    candidate,
+                    kind,
+                    release,
+                })
+            })
             .collect()
     }
 

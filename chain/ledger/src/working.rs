@@ -15,6 +15,7 @@ use crate::package::{EpochTotals, Package, TermsRow};
 use crate::params::Params;
 use crate::party::PartyRow;
 use crate::row::{Row as _, encode_row};
+use crate::stake::{Candidate, Release, SeatKeyRow, SeatsRow, Vote, VoterRow};
 use crate::state::{Changes, Space, StateError, StateView};
 use crate::table::Table;
 use crate::view::View;
@@ -29,6 +30,19 @@ pub(crate) enum Stop {
     Duplicate(Box<Event>),
     /// The whole block cannot go on.
     State(StateError),
+}
+
+impl Stop {
+    /// What it means for a step that the ledger takes by itself, which nothing may refuse.
+    pub(crate) fn of_own_step(self) -> StateError {
+        match self {
+            Self::State(error) => error,
+            Self::Refused(_) | Self::Duplicate(_) => Defect::Missing {
+                what: "a reason to refuse the ledger's own step",
+            }
+            .into(),
+        }
+    }
 }
 
 impl From<Status> for Stop {
@@ -130,11 +144,17 @@ pub(crate) struct WorkingSet<'a> {
     pub(crate) sums: Table<CarriageSum>,
     pub(crate) payees: Table<PayeeRow>,
     pub(crate) due: Table<Due>,
+    pub(crate) candidates: Table<Candidate>,
+    pub(crate) votes: Table<Vote>,
+    pub(crate) voters: Table<VoterRow>,
+    pub(crate) seat_keys: Table<SeatKeyRow>,
+    pub(crate) releases: Table<Release>,
+    pub(crate) seats: Table<SeatsRow>,
 }
 
 /// A point of every table to return to.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Mark([usize; 11]);
+pub(crate) struct Mark([usize; 17]);
 
 impl<'a> WorkingSet<'a> {
     /// An empty working set over `state`.
@@ -160,6 +180,12 @@ impl<'a> WorkingSet<'a> {
             sums: Table::default(),
             payees: Table::default(),
             due: Table::default(),
+            candidates: Table::default(),
+            votes: Table::default(),
+            voters: Table::default(),
+            seat_keys: Table::default(),
+            releases: Table::default(),
+            seats: Table::default(),
         })
     }
 
@@ -196,6 +222,16 @@ impl<'a> WorkingSet<'a> {
         self.credit(&ModuleAccount::Community.id(), fee)
     }
 
+    /// Units outside the bridge and the community pool, before this block.
+    pub(crate) fn circulating(&self) -> Units {
+        let held = self
+            .supply
+            .bridge
+            .get()
+            .saturating_add(self.supply.community.get());
+        SUPPLY_UNITS.saturating_sub(Units::new(held))
+    }
+
     /// A point to return to.
     pub(crate) fn mark(&self) -> Mark {
         Mark([
@@ -210,6 +246,12 @@ impl<'a> WorkingSet<'a> {
             self.sums.mark(),
             self.payees.mark(),
             self.due.mark(),
+            self.candidates.mark(),
+            self.votes.mark(),
+            self.voters.mark(),
+            self.seat_keys.mark(),
+            self.releases.mark(),
+            self.seats.mark(),
         ])
     }
 
@@ -220,7 +262,7 @@ impl<'a> WorkingSet<'a> {
 
     /// Takes back every change since `mark`.
     pub(crate) fn rollback(&mut self, mark: Mark) {
-        let Mark([a, b, c, d, e, f, g, h, i, j, k]) = mark;
+        let Mark([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]) = mark;
         self.accounts.rollback(a);
         self.contents.rollback(b);
         self.parties.rollback(c);
@@ -232,6 +274,12 @@ impl<'a> WorkingSet<'a> {
         self.sums.rollback(i);
         self.payees.rollback(j);
         self.due.rollback(k);
+        self.candidates.rollback(l);
+        self.votes.rollback(m);
+        self.voters.rollback(n);
+        self.seat_keys.rollback(o);
+        self.releases.rollback(p);
+        self.seats.rollback(q);
     }
 
     /// Makes every change so far final for this block.
@@ -247,6 +295,12 @@ impl<'a> WorkingSet<'a> {
         self.sums.commit();
         self.payees.commit();
         self.due.commit();
+        self.candidates.commit();
+        self.votes.commit();
+        self.voters.commit();
+        self.seat_keys.commit();
+        self.releases.commit();
+        self.seats.commit();
     }
 
     /// The rows to store, once the supply is found unchanged (law 7).
@@ -281,6 +335,12 @@ impl<'a> WorkingSet<'a> {
         supply = self.paths.write_changes(changes, supply)?;
         supply = self.sums.write_changes(changes, supply)?;
         supply = self.payees.write_changes(changes, supply)?;
-        self.due.write_changes(changes, supply)
+        supply = self.due.write_changes(changes, supply)?;
+        supply = self.candidates.write_changes(changes, supply)?;
+        supply = self.votes.write_changes(changes, supply)?;
+        supply = self.voters.write_changes(changes, supply)?;
+        supply = self.seat_keys.write_changes(changes, supply)?;
+        supply = self.releases.write_changes(changes, supply)?;
+        self.seats.write_changes(changes, supply)
     }
 }

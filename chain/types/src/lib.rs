@@ -27,6 +27,7 @@ pub mod receipt;
 pub mod record;
 pub mod session;
 pub mod signature;
+pub mod stake;
 pub mod text;
 pub mod transaction;
 pub mod tunnel;

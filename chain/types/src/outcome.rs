@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, DecodeError, Encode, List, Reader};
 use crate::ids::{AccountId, ContentId, GatewayId, Hash32, PackageId, TxId, ViewerKey};
+use crate::signature::PublicKey;
+use crate::stake::Ppm;
 use crate::struct_codec;
 use crate::transaction::Party;
-use crate::units::{Bytes, PackageEpoch, TimeMs, Units};
+use crate::units::{Bytes, PackageEpoch, SeatEpoch, TimeMs, Units};
 
 macro_rules! statuses {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $text:literal;)*) => {
@@ -117,6 +119,28 @@ statuses! {
     ClaimExceedsReward = 37, "claim_exceeds_reward";
     /// A bound of the ledger is reached.
     LimitReached = 38, "limit_reached";
+    /// No such candidate.
+    UnknownCandidate = 39, "unknown_candidate";
+    /// The account is a candidate already.
+    CandidateExists = 40, "candidate_exists";
+    /// The seat key is, or was, another candidate's.
+    SeatKeyTaken = 41, "seat_key_taken";
+    /// The candidate has resigned or is banned.
+    CandidateInactive = 42, "candidate_inactive";
+    /// The self-stake is below what a candidate needs.
+    StakeTooSmall = 43, "stake_too_small";
+    /// The stake is worth less than that.
+    StakeExceeded = 44, "stake_exceeded";
+    /// The account votes for as many candidates as it may.
+    TooManyVotes = 45, "too_many_votes";
+    /// The commission changes by more than was promised, or twice in a seat_epoch.
+    CommissionInvalid = 46, "commission_invalid";
+    /// The headers do not prove what they should.
+    EvidenceInvalid = 47, "evidence_invalid";
+    /// The offence is older than any stake still answers for.
+    EvidenceTooOld = 48, "evidence_too_old";
+    /// The candidate is banned already.
+    AlreadyBanned = 49, "already_banned";
 }
 
 impl fmt::Display for Status {
@@ -331,7 +355,89 @@ pub enum Event {
         /// How much, in this claim.
         units: Units,
     },
+    /// An account stands for a seat, or stands again.
+    CandidateRegistered {
+        /// Who.
+        candidate: AccountId,
+        /// With which key.
+        seat_key: PublicKey,
+    },
+    /// A candidate states something else of itself.
+    CandidateUpdated {
+        /// Who.
+        candidate: AccountId,
+        /// What it keeps of its voters' rewards now.
+        rate: Ppm,
+        /// Its seat key now.
+        seat_key: PublicKey,
+    },
+    /// A candidate stands for no seat any more.
+    CandidateResigned {
+        /// Who.
+        candidate: AccountId,
+    },
+    /// Stake was locked behind a candidate.
+    Voted {
+        /// By whom; the candidate itself for self-stake.
+        voter: AccountId,
+        /// For whom.
+        candidate: AccountId,
+        /// How much.
+        units: Units,
+    },
+    /// Stake leaves a candidate.
+    Unvoted {
+        /// Whose.
+        voter: AccountId,
+        /// From whom.
+        candidate: AccountId,
+        /// How much.
+        units: Units,
+        /// When it is spendable.
+        release: TimeMs,
+    },
+    /// Stake came back to its owner.
+    StakeReleased {
+        /// To whom.
+        voter: AccountId,
+        /// Which candidate it had been behind.
+        candidate: AccountId,
+        /// How much came back.
+        units: Units,
+        /// What was cut from it, for what the candidate did while it answered for it.
+        cut: Units,
+    },
+    /// Rewards for stake or commission reached an account.
+    RewardPaid {
+        /// Which.
+        account: AccountId,
+        /// From which candidate.
+        candidate: AccountId,
+        /// How much, in this payment.
+        units: Units,
+    },
+    /// A new set sits, and the next one was elected.
+    SeatsElected {
+        /// The seat_epoch that begins.
+        seat_epoch: SeatEpoch,
+        /// Candidates that will sit in the one behind it, by rank; empty: the set of the genesis.
+        next: List<AccountId, MAX_ELECTED>,
+    },
+    /// A candidate was banned for ever, and its stake cut.
+    CandidateBanned {
+        /// Who.
+        candidate: AccountId,
+        /// Units cut from its stake and its voters'.
+        cut: Units,
+        /// Who reported it.
+        reporter: AccountId,
+        /// Of the units cut, the reporter's; the community pool has the rest.
+        reporter_units: Units,
+    },
 }
+
+/// Most seats of a set. Source: chain reference, section 4 (4 to 101 seats).
+pub const MAX_ELECTED: usize = 101;
 
 crate::enum_codec!(Event, "event", {
     Transferred { from, to, units } = 1,
@@ -349,6 +455,15 @@ crate::enum_codec!(Event, "event", {
         refund_units,
     } = 11,
     Claimed { package, viewer, account, units } = 12,
+    CandidateRegistered { candidate, seat_key } = 13,
+    CandidateUpdated { candidate, rate, seat_key } = 14,
+    CandidateResigned { candidate } = 15,
+    Voted { voter, candidate, units } = 16,
+    Unvoted { voter, candidate, units, release } = 17,
+    StakeReleased { voter, candidate, units, cut } = 18,
+    RewardPaid { account, candidate, units } = 19,
+    SeatsElected { seat_epoch, next } = 20,
+    CandidateBanned { candidate, cut, reporter, reporter_units } = 21,
 });
 
 /// A record of a batch that did not take effect.

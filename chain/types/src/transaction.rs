@@ -10,6 +10,7 @@ use crate::ids::{
 };
 use crate::package::{CarriageShares, VersionedTerms};
 use crate::signature::{ChainId, Domain, PublicKey, SecretKey, Signature};
+use crate::stake::{CandidateInfo, Commission, Equivocation, Ppm};
 use crate::struct_codec;
 use crate::units::{Bytes, Nonce, TimeMs, Units};
 
@@ -180,6 +181,69 @@ pub enum TxBody {
         /// The records.
         batch: Batch,
     },
+    /// Stands for a seat, or stands again after resigning. The sender's account is the candidate.
+    RegisterCandidate {
+        /// The key that will sign blocks.
+        seat_key: PublicKey,
+        /// Signature of the key over the sender's account id in domain `KeyProof`.
+        key_proof: Signature,
+        /// Self-stake to lock, on top of what is locked already.
+        stake: Units,
+        /// What it keeps of its voters' rewards.
+        commission: Commission,
+        /// What it says of itself.
+        info: CandidateInfo,
+    },
+    /// Changes what a candidate states.
+    UpdateCandidate {
+        /// The rate from now on; it may change once in a seat_epoch.
+        rate: Ppm,
+        /// What it says of itself.
+        info: CandidateInfo,
+    },
+    /// Gives a candidate another seat key, from the next election on.
+    RotateSeatKey {
+        /// The new key.
+        seat_key: PublicKey,
+        /// As at registration.
+        key_proof: Signature,
+    },
+    /// Stands for no seat any more, from the next election on.
+    ResignCandidate,
+    /// Locks units behind a candidate; behind oneself they are self-stake.
+    Vote {
+        /// For whom.
+        candidate: AccountId,
+        /// At least 1.
+        units: Units,
+    },
+    /// Takes units back from a candidate; they return when the unbonding time has passed.
+    Unvote {
+        /// From whom.
+        candidate: AccountId,
+        /// At least 1, at most what the stake is worth.
+        units: Units,
+    },
+    /// Moves a vote at once. As surety for what the first candidate may have done, the share that
+    /// evidence would cost stays behind for the unbonding time.
+    Redelegate {
+        /// From whom.
+        from: AccountId,
+        /// To whom.
+        to: AccountId,
+        /// At least 1, at most what the stake is worth.
+        units: Units,
+    },
+    /// Takes a voter's rewards.
+    CollectRewards {
+        /// From which candidate.
+        candidate: AccountId,
+    },
+    /// Proves that a seat declared two blocks of one height final; the sender is rewarded.
+    ReportEquivocation {
+        /// The proof.
+        proof: Box<Equivocation>,
+    },
 }
 
 crate::enum_codec!(TxBody, "transaction type", {
@@ -192,6 +256,15 @@ crate::enum_codec!(TxBody, "transaction type", {
     ClosePackage { package } = 7,
     Claim { package, to, total } = 8,
     SettleBatch { batch } = 9,
+    RegisterCandidate { seat_key, key_proof, stake, commission, info } = 10,
+    UpdateCandidate { rate, info } = 11,
+    RotateSeatKey { seat_key, key_proof } = 12,
+    ResignCandidate = 13,
+    Vote { candidate, units } = 14,
+    Unvote { candidate, units } = 15,
+    Redelegate { from, to, units } = 16,
+    CollectRewards { candidate } = 17,
+    ReportEquivocation { proof } = 18,
 });
 
 /// An unsigned transaction.

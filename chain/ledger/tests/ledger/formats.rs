@@ -10,10 +10,11 @@ use qlink_ledger::{Genesis, Params, Space};
 use qlink_types::transaction::TxBody;
 use qlink_types::units::{TimeMs, Units};
 
+use crate::stake_world::*;
 use crate::world::*;
 
 /// Letters of all kinds of rows.
-const KINDS: &[u8] = b"AP abcdegikmopstvy";
+const KINDS: &[u8] = b"ANPW abcdegijklmnoprstvwxy";
 
 /// A world in which every kind of row exists, among them a package of each state but `Open`.
 fn everything() -> World {
@@ -32,7 +33,24 @@ fn everything() -> World {
     );
     world.accept(&provider(), top_up(ids[1], 10, 20, until));
     world.accept(&provider(), TxBody::ClosePackage { package: ids[2] });
+    stakes(&mut world);
     world
+}
+
+/// A candidate with a vote, stake that waits, and an election's row.
+fn stakes(world: &mut World) {
+    let least = Params::default().stake.min_self_stake.get();
+    let body = world.candidacy(0, least, commission(100_000, 10_000));
+    let funds = TxBody::Transfer {
+        to: id(0),
+        amount: Units::new(2 * least),
+    };
+    world.accept(&provider(), funds);
+    let mut candidacy = world.unsigned(&holder(0), body);
+    candidacy.max_fee = Params::default().register_candidate_fee;
+    world.submit(candidacy.sign(&holder(0)));
+    world.accept(&provider(), vote(id(0), 3_000));
+    world.accept(&provider(), unvote(id(0), 1_000));
 }
 
 fn fixture(name: &str) -> PathBuf {

@@ -4,6 +4,10 @@
 mod formats;
 mod laws;
 mod model;
+mod stake_laws;
+mod stake_refusals;
+mod stake_world;
+mod stakes;
 mod statuses;
 mod story;
 mod world;

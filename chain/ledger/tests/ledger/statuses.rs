@@ -15,6 +15,7 @@ use qlink_types::signature::SecretKey;
 use qlink_types::transaction::{Party, PartyKind, Sender, SignedTransaction, TxBody, prove_key};
 use qlink_types::units::{Bytes, Incarnation, Nonce, SUPPLY_UNITS, TimeMs, Units};
 
+use crate::stake_refusals::stake_refusals;
 use crate::world::*;
 
 fn transfer(amount: u64) -> TxBody {
@@ -67,7 +68,7 @@ fn with_package(world: &mut World) -> PackageId {
 }
 
 /// Makes a transaction on a world that it may prepare.
-type Make = fn(&mut World) -> SignedTransaction;
+pub(crate) type Make = fn(&mut World) -> SignedTransaction;
 
 /// A transaction that is refused as a whole leaves no trace and pays no fee.
 fn refusals() -> Vec<(Status, Make)> {
@@ -76,6 +77,7 @@ fn refusals() -> Vec<(Status, Make)> {
     all.extend(package_refusals());
     all.extend(terms_refusals());
     all.extend(batch_refusals());
+    all.extend(stake_refusals());
     all
 }
 

@@ -125,8 +125,12 @@ pub(crate) fn wallet() -> AccountId {
 impl World {
     /// The chain right after genesis.
     pub(crate) fn bare() -> Self {
+        Self::with(Params::default())
+    }
+
+    /// The same under other parameters.
+    pub(crate) fn with(params: Params) -> Self {
         let funds = |units| Units::new(units);
-        let params = Params::default();
         let poor = params.register_party_fee;
         let accounts = vec![
             (account(&provider()), funds(30_000_000_000_000_000)),
