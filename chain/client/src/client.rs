@@ -14,6 +14,7 @@ use crate::rpc::{
     AccountAnswer, BlockAnswer, ContentAnswer, EventAnswer, PackageAnswer, PageAnswer, PartyAnswer,
     StatusAnswer, SubmitAnswer, SubmitRequest, TransactionAnswer, TransactionState, ViewerAnswer,
 };
+use crate::stake::{CandidateAnswer, SeatsAnswer, StakesAnswer};
 
 /// How often a waiting call asks again.
 const POLL: Duration = Duration::from_millis(25);
@@ -81,6 +82,30 @@ impl ChainClient {
     /// An account.
     pub async fn account(&self, id: &AccountId) -> Result<AccountAnswer, HttpError> {
         self.read(&format!("/v1/accounts/{id}")).await
+    }
+
+    /// Candidates in the order of their ids.
+    pub async fn candidates(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<PageAnswer<CandidateAnswer>, HttpError> {
+        self.read(&page_path("/v1/candidates", after, limit)).await
+    }
+
+    /// A candidate for a seat, if there is one.
+    pub async fn candidate(&self, id: &AccountId) -> Result<Option<CandidateAnswer>, HttpError> {
+        optional(self.read(&format!("/v1/candidates/{id}")).await)
+    }
+
+    /// Who sits and who comes next.
+    pub async fn seats(&self) -> Result<SeatsAnswer, HttpError> {
+        self.read("/v1/seats").await
+    }
+
+    /// What an account has behind candidates, and what is on its way back.
+    pub async fn stakes(&self, id: &AccountId) -> Result<StakesAnswer, HttpError> {
+        self.read(&format!("/v1/accounts/{id}/stakes")).await
     }
 
     /// A content, if registered.

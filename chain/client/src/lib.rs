@@ -9,6 +9,7 @@ mod client;
 mod follow;
 pub mod http;
 pub mod rpc;
+pub mod stake;
 
 pub use client::{ChainClient, SubmitError};
 pub use follow::{CursorStore, EventFollower, FileCursor, FollowError};

@@ -4,6 +4,7 @@ mod events;
 mod read;
 mod request;
 mod router;
+mod stake;
 mod submit;
 
 pub(crate) use read::block_answer;

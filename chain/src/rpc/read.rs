@@ -44,11 +44,11 @@ fn stored(error: StateStoreError) -> Problem {
     clippy::needless_pass_by_value,
     reason = "the shape that map_err calls"
 )]
-fn ledger(error: StateError) -> Problem {
+pub(super) fn ledger(error: StateError) -> Problem {
     internal(&error)
 }
 
-fn height_of(state: &ChainState) -> BlockHeight {
+pub(super) fn height_of(state: &ChainState) -> BlockHeight {
     state.tip().map_or(BlockHeight::ZERO, |tip| tip.height)
 }
 

@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use prometheus::Registry;
 use qlink_serve::{Problem, metrics_router};
 
-use super::{events, read, submit};
+use super::{events, read, stake, submit};
 use crate::node::Shared;
 
 pub(crate) fn router(shared: Arc<Shared>, registry: Registry) -> Router {
@@ -18,6 +18,10 @@ pub(crate) fn router(shared: Arc<Shared>, registry: Registry) -> Router {
         .route("/v1/fees", get(read::fees))
         .route("/v1/supply", get(read::supply))
         .route("/v1/accounts/{id}", get(read::account))
+        .route("/v1/accounts/{id}/stakes", get(stake::stakes))
+        .route("/v1/candidates", get(stake::candidates))
+        .route("/v1/candidates/{id}", get(stake::candidate))
+        .route("/v1/seats", get(stake::seats))
         .route("/v1/contents/{id}", get(read::content))
         .route("/v1/packages", get(read::packages))
         .route("/v1/packages/{id}", get(read::package))

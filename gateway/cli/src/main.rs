@@ -5,6 +5,7 @@
 mod chain;
 mod config;
 mod content;
+mod delegate;
 mod demo;
 mod dev;
 mod doctor;
@@ -64,6 +65,9 @@ enum Command {
     /// Look at a chain.
     #[command(subcommand)]
     Chain(chain::Command),
+    /// Stand for a seat of the chain, vote, and see who sits.
+    #[command(subcommand)]
+    Delegate(delegate::Command),
     /// Work with contents.
     #[command(subcommand)]
     Content(content::Command),
@@ -98,6 +102,7 @@ fn main() -> ExitCode {
         Command::Top(options) => top::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Chain(command) => chain::run(&command),
+        Command::Delegate(command) => delegate::run(&command),
         Command::Content(command) => content::run(&command),
         Command::Tx(command) => tx::run(&command),
         Command::Key(command) => keys::run(&command),
