@@ -69,7 +69,7 @@ impl Chain {
     }
 
     /// The item behind another one.
-    #[cfg(test)]
+    #[inline]
     pub(crate) fn after(&self, current: u32) -> Option<u32> {
         self.0.get(place(current)).and_then(|link| item(link.after))
     }

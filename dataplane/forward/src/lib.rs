@@ -19,6 +19,7 @@
 //! ```text
 //! uplink:    load -> mss -> translate (NAT44, NAT64) -> mtu of the N6 path -> send
 //! downlink:  load -> translate -> judge, buffer -> mss -> mtu of the tunnel -> send
+//! redirect:  uplink before everything else, downlink behind it: rules see what was asked for
 //! fragments: the ports of a datagram, where a rule asks for them
 //! ```
 //!
@@ -44,6 +45,7 @@ pub mod mtu;
 pub mod nat;
 mod nat44;
 pub mod nat64;
+pub mod redirect;
 mod rewrite;
 mod slab;
 pub mod translate;

@@ -29,6 +29,19 @@ impl<T: Clone> Slab<T> {
         Some(number)
     }
 
+    /// Puts a value into the place `number` if that is free. Looks for it from the end of the free
+    /// ones, where low numbers are as long as none was given back.
+    pub(crate) fn insert_at(&mut self, number: u32, value: T) -> bool {
+        let Some(at) = self.free.iter().rposition(|free| *free == number) else {
+            return false;
+        };
+        self.free.remove(at);
+        if let Some(free) = self.places.get_mut(place(number)) {
+            *free = Some(value);
+        }
+        true
+    }
+
     /// Takes a value out.
     #[inline]
     pub(crate) fn remove(&mut self, number: u32) -> Option<T> {

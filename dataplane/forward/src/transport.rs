@@ -141,7 +141,7 @@ fn read_error(rewrite: &Rewrite, header: &Header) -> Result<Quoted, TranslateRef
 
 /// The errors that reach subscribers. Source: RFC 5508 §4, RFC 7915 §4.2 and §5.2; source quench
 /// and redirect stay on their link.
-const fn is_error(family: IcmpFamily, kind: u8) -> bool {
+pub(crate) const fn is_error(family: IcmpFamily, kind: u8) -> bool {
     match family {
         IcmpFamily::V4 => matches!(kind, 3 | 11 | 12),
         IcmpFamily::V6 => matches!(kind, 1..=4),

@@ -40,6 +40,7 @@ pub use engine::{Inbound, Inherited, Internal, Nat, NatGauges, Outbound, Past};
 pub use event::{BlockChange, BlockEvent, BlockLog, BlockQueue};
 pub use refusal::NatRefusal;
 pub use session::{NatProtocol, Signal};
+pub(crate) use session::{TcpState, TcpTime, Way};
 
 #[cfg(test)]
 mod model_tests;
