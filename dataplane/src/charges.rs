@@ -56,6 +56,7 @@ impl Charges {
             session: self.session,
             before: Bytes::new(self.before),
             rows: rows?.try_into().ok()?,
+            redirects: List::default(),
         })
     }
 }
@@ -99,16 +100,19 @@ impl Control {
         let slot = found.slot;
         let (into, charges) = crossbeam::channel::bounded(1);
         self.run(Place { shard, slot }, Command::Charges { slot, into })?;
-        let counted = charges.try_recv().ok().flatten();
+        let (counted, redirects) = charges.try_recv().unwrap_or_default();
         // Without a sponsor there is no content flow that could charge.
         let nothing = SessionCharges {
             session,
             before: Bytes::ZERO,
             rows: List::default(),
+            redirects: List::default(),
         };
         let charges = counted.filter(|charges| charges.session == session);
-        Ok(Answer::Charges {
-            charges: charges.unwrap_or(nothing),
-        })
+        let mut charges = charges.unwrap_or(nothing);
+        if found.is_live() {
+            charges.redirects = redirects;
+        }
+        Ok(Answer::Charges { charges })
     }
 }

@@ -23,7 +23,7 @@ use crate::journal::{Journal, requests_of};
 use crate::metrics::{JournalName, MetricsEndpoint};
 use crate::n4::N4;
 use crate::paths::{Expected, PathWatch};
-use crate::ruled::{RuledChange, RuledSetup};
+use crate::ruled::{RedirectRows, RuledChange, RuledSetup};
 use crate::shard::{Place, Route};
 use crate::trace::{Tap, Traces};
 use crate::tunnel::TunnelHandle;
@@ -91,7 +91,7 @@ pub(crate) enum Command {
     },
     Charges {
         slot: SessionSlot,
-        into: Sender<Option<SessionCharges>>,
+        into: Sender<(Option<SessionCharges>, RedirectRows)>,
     },
     /// Another worker has this session.
     AddRoute(Route),

@@ -23,6 +23,7 @@ use qlink_pfcp::model::Qfi;
 use qlink_types::ids::Teid;
 use qlink_wire::{GTPU_PORT, gpdu_header};
 
+pub(crate) use self::depart::mark_accepted;
 use self::heed::SignalIn;
 use crate::forwarding::process_from_network;
 use crate::parse::{Inner, UsualInner, UsualPorts, parse_inner};

@@ -36,7 +36,7 @@ use crate::paths::PathWatch;
 #[cfg(feature = "dpdk")]
 use crate::ports::dpdk;
 use crate::ports::{Neighbourhood, Opened, XdpSettings, choose, tun, udp, xdp};
-use crate::ruled::EventLine;
+use crate::ruled::{EventLine, KeptFlowsError};
 use crate::serve::{CONNECTIONS_MAX, serve};
 use crate::shard::connect;
 use crate::start::Start;
@@ -79,6 +79,9 @@ pub enum DataplaneError {
     /// A record of the PFCP node is not one that this release knows; exit code 64.
     #[error("the journal of the PFCP node cannot be read")]
     NodeRecord(#[source] DecodeError),
+    /// The file of redirected flows is not usable.
+    #[error(transparent)]
+    KeptFlows(#[from] KeptFlowsError),
     /// A session of the PFCP node's journal cannot stand.
     #[error("the PFCP node cannot be restored")]
     NodeRestore(#[from] RestoreError),
@@ -132,6 +135,7 @@ impl DataplaneError {
                 ForwardingError::Config(_)
                 | ForwardingError::Blocks(LedgerError::NewerLayout { .. }),
             )
+            | Self::KeptFlows(KeptFlowsError::Newer { .. })
             | Self::ArenaPath
             | Self::ShardMismatch { .. }
             | Self::NodeRecord(_) => true,
@@ -424,7 +428,7 @@ impl<W: Work + Send> Threads<W> {
 /// The control state, the workers that belong to it, and the tunnel beside N3.
 fn assemble(
     config: &DataplaneConfig,
-    (start, n4): (Start, Option<Box<N4>>),
+    (start, mut n4): (Start, Option<Box<N4>>),
     mut site: Site,
     ways_of_blocks: &[BlockWay],
 ) -> Result<(Control, Vec<Seat>, Option<TunnelThread>), DataplaneError> {
@@ -435,6 +439,9 @@ fn assemble(
     let info = info(config, &start, &site)?;
     let (told, answers) = bounded(ANSWERS_MAX);
     let own = infrastructure(config, site.own);
+    if let Some(n4) = &mut n4 {
+        n4.own.clone_from(&own);
+    }
     let mut routes = start.routes();
     routes.extend(
         n4.iter()
@@ -551,6 +558,7 @@ fn open_n4(
         n3: config.n3.ip(),
         events: heard,
     };
+    start.keep_redirects(&config.arena)?;
     restore(start, of).map(|n4| Some(Box::new(n4)))
 }
 

@@ -24,6 +24,7 @@ use crate::journal::{Journal, requests_of};
 use crate::metrics::MetricsEndpoint;
 use crate::plane::{Neighbours, Plane};
 use crate::process::DataplaneError;
+use crate::ruled::KeptFlowsError;
 use crate::shard::{Place, Route, shard_of};
 
 /// How often, and how far apart, a locked arena is tried: one second in all (chosen: a killed
@@ -132,6 +133,12 @@ impl Start {
         let requests = requests_of(&start.association);
         start.journal.rewrite(requests)?;
         Ok(start)
+    }
+
+    /// Gives each worker the file of its redirected flows.
+    pub(crate) fn keep_redirects(&mut self, arena: &Path) -> Result<(), KeptFlowsError> {
+        let mut planes = (0..).zip(&mut self.planes);
+        planes.try_for_each(|(shard, plane)| plane.keep_redirects(&shard_path(arena, shard)))
     }
 
     /// The ways to all sessions that stand.

@@ -286,7 +286,7 @@ pub(crate) fn apply(plane: &mut Plane, command: Command) -> Result<Outcome, Refu
         Command::Delete { slot } => return Ok(Outcome::Usage(Box::new(plane.delete(slot)))),
         Command::Charges { slot, into } => {
             // The control thread may have given up waiting.
-            let _ = into.try_send(plane.charges(slot));
+            let _ = into.try_send((plane.charges(slot), plane.redirect_rows(slot)));
         }
         Command::Echo { expected, ask } => plane.ask_peers(expected, &ask),
         Command::Probe => {}

@@ -157,6 +157,12 @@ worker_counters! {
     PortBlocksReleased = "port_blocks_released";
     /// Packets sent in the place of servers whose requests are redirected.
     RedirectReplies = "redirect_replies";
+    /// Packets that left for another destination than they asked for, and those that came back.
+    Redirected = "redirected_packets";
+    /// Copies of packets that forwarding rules ask for, sent; nobody is billed for them.
+    CopiesSent = "copies_sent";
+    /// Copies that found no room, or that the port did not take; their packets went on.
+    CopiesShed = "copies_shed";
 }
 
 #[derive(Debug)]

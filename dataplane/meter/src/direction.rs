@@ -20,7 +20,10 @@ impl Direction {
     pub const fn from_source(source: Interface) -> Self {
         match source {
             Interface::Access => Self::Uplink,
-            Interface::Core | Interface::SgiLan | Interface::ControlPlane => Self::Downlink,
+            Interface::Core
+            | Interface::SgiLan
+            | Interface::ControlPlane
+            | Interface::LiFunction => Self::Downlink,
         }
     }
 }

@@ -57,9 +57,9 @@ pub use reader::{
 pub use reason::DropReason;
 pub use record::StageSink;
 pub use rules::{
-    Action, ApplicationFilters, CompileError, CompiledPdr, IndexList, NoApplications, Out,
-    PATTERNS_MAX, PDR_QERS_MAX, PDR_URRS_MAX, PacketMeta, ProofRule, QerList, RuleBlock, UrrList,
-    UrrSet,
+    Action, ApplicationFilters, CompileError, CompiledPdr, CopiesAt, IndexList, NoApplications,
+    Out, PATTERNS_MAX, PDR_QERS_MAX, PDR_URRS_MAX, PacketMeta, ProofRule, QerList, RedirectAt,
+    RuleBlock, UrrList, UrrSet,
 };
 pub use session::{HotSession, SessionKind, SessionSlot, SessionTable, prefix_of};
 pub use sums::BurstSums;

@@ -171,6 +171,8 @@ reasons! {
     ReceiveFull = "receive_full";
     /// The rule redirects, and the packet is of no plain HTTP request.
     NotRedirectable = "not_redirectable";
+    /// No room for another flow that goes to another destination than it asked for.
+    RedirectTableFull = "redirect_table_full";
 }
 
 impl DropReason {

@@ -38,7 +38,9 @@ pub mod wire;
 
 pub use association::{Association, AssociationLimits, Novelty};
 pub use cause::{Cause, Refusal};
-pub use charges::{ChargeRow, MAX_CHARGE_REASONS, MAX_REASON_BYTES, SessionCharges};
+pub use charges::{
+    ChargeRow, MAX_CHARGE_REASONS, MAX_REASON_BYTES, MAX_REDIRECT_ROWS, RedirectRow, SessionCharges,
+};
 pub use message::{
     Answer, ContentBinding, DataPlaneInfo, MAX_MESSAGE_BYTES, MAX_SESSIONS_PER_PAGE, MessageError,
     PackageBinding, PackageContents, Packages, Request, TunnelAddress, VERSION, decode_answer,

@@ -5,7 +5,7 @@ use qlink_types::units::PackageEpoch;
 
 use super::*;
 use crate::cause::Cause;
-use crate::charges::ChargeRow;
+use crate::charges::{ChargeRow, RedirectRow};
 use crate::rules::{DownlinkPath, MAX_CONTENTS, MAX_ORIGINS, Payer, Sponsor};
 use crate::trace::{TraceState, TraceWriter};
 use crate::usage::{ContentUsage, VolumeMeasurement};
@@ -147,6 +147,15 @@ fn session_answers() -> Vec<Answer> {
                 rows: vec![ChargeRow {
                     reason: Text::try_from("mismatch").unwrap(),
                     bytes: Bytes::new(6),
+                }]
+                .try_into()
+                .unwrap(),
+                redirects: vec![RedirectRow {
+                    protocol: 6,
+                    ue_port: 1,
+                    asked: "192.0.2.1:80".parse().unwrap(),
+                    to: "[2001:db8::1]:8080".parse().unwrap(),
+                    port_there: 2,
                 }]
                 .try_into()
                 .unwrap(),

@@ -18,11 +18,11 @@ use crate::model::{
 };
 use crate::node::{Age, Digest, Due, Inbox, Outbox, Room, Timers, Verdict};
 use crate::wire::{
-    ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest, AssociationSetupResponse,
-    AssociationUpdateResponse, CauseCode, Codec, CpFeatures, Datagram, FqCsid, Header,
-    HeartbeatRequest, HeartbeatResponse, IeType, Message, MessageType, ModificationFlags,
-    NodeReportResponse, PfdManagementRequest, RawMessage, ReportResponseFlags, Sequence,
-    SessionChangeInfo, SessionDeletionRequest, SessionEstablishmentRequest,
+    AlternativeSmf, ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest,
+    AssociationSetupResponse, AssociationUpdateResponse, CauseCode, Codec, CpAddress, CpFeatures,
+    Datagram, FqCsid, Header, HeartbeatRequest, HeartbeatResponse, IeType, Message, MessageType,
+    ModificationFlags, NodeReportResponse, PfdManagementRequest, RawMessage, ReportResponseFlags,
+    Sequence, SessionChangeInfo, SessionDeletionRequest, SessionEstablishmentRequest,
     SessionModificationRequest, SessionReportRequest, SessionReportResponse,
     SessionSetDeletionRequest, SessionSetModificationRequest, SessionSets, UpFeatures,
 };
@@ -171,6 +171,7 @@ impl SessionPlan {
                 redirect: None,
                 transport_marking: None,
             }),
+            duplicating: Vec::new(),
             bar: None,
         };
         let tunnel = OuterHeaderCreation::Gtpu {
@@ -298,6 +299,8 @@ pub struct Smf {
     sessions: BTreeMap<Seid, Seid>,
     leaving: Vec<Vec<u8>>,
     set: Option<SmfSetId>,
+    /// Whether the set has one association together, and where its other functions are.
+    together: Option<Vec<IpAddr>>,
 }
 
 impl Smf {
@@ -314,6 +317,7 @@ impl Smf {
             sessions: BTreeMap::new(),
             leaving: Vec::new(),
             set: None,
+            together: None,
         }
     }
 
@@ -321,6 +325,13 @@ impl Smf {
     #[must_use]
     pub fn in_set(mut self, set: SmfSetId) -> Self {
         self.set = Some(set);
+        self
+    }
+
+    /// The same as a part of a set that has one association; its others are at these addresses.
+    #[must_use]
+    pub fn together_with(mut self, others: Vec<IpAddr>) -> Self {
+        self.together = Some(others);
         self
     }
 
@@ -353,14 +364,29 @@ impl Smf {
             node: self.config.node.clone(),
             recovery: self.config.recovery,
             up_features: None,
-            cp_features: Some(match self.set {
-                Some(_) => CpFeatures::MPAS,
-                None => CpFeatures::NONE,
+            cp_features: Some(match (&self.set, &self.together) {
+                (_, Some(_)) => CpFeatures::SSET,
+                (Some(_), None) => CpFeatures::MPAS,
+                (None, None) => CpFeatures::NONE,
             }),
             set: self.set.clone(),
+            alternatives: self.alternatives(),
             resources: Vec::new(),
         };
         self.ask(now, None, request);
+    }
+
+    fn alternatives(&self) -> Vec<AlternativeSmf> {
+        let others = self.together.iter().flatten();
+        let others = others.map(|address| match *address {
+            IpAddr::V4(v4) => (Some(v4), None),
+            IpAddr::V6(v6) => (None, Some(v6)),
+        });
+        let others = others.map(|(v4, v6)| AlternativeSmf {
+            address: CpAddress { v4, v6 },
+            preferred: false,
+        });
+        others.collect()
     }
 
     /// Ends the association.

@@ -1,17 +1,48 @@
 //! Rules and an endpoint pool for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use qlink_types::ids::Teid;
 
 use crate::model::{
     ApplyAction, Claim, Endpoint, Endpoints, Environment, FTeid, Families, Far, FarId, Forwarding,
-    Gate, Interface, LocalFTeid, MeasurementMethod, ModelLimits, NetworkInstance, Networks,
+    Gate, Interface, LocalFTeid, MeasurementMethod, ModelLimits, NetworkInstance, Networks, NodeId,
     OuterHeaderCreation, Pdi, Pdr, PdrId, Precedence, Qer, QerId, Rejection, Resolution, Seid,
-    SessionChange, SessionModel, Trigger, Triggers, UeAddress, UeRole, Urr, UrrId, VolumeKind,
-    VolumeLimit,
+    SessionChange, SessionModel, Time, Trigger, Triggers, UeAddress, UeRole, Urr, UrrId,
+    VolumeKind, VolumeLimit,
 };
+use crate::node::{FEATURES, NodeConfig, NodeLimits, PeerPrefix, RequestPort, SeidKey, Timers};
+use crate::wire::ENTERPRISE_ID;
+
+/// Where a node of a test is.
+pub const UPF: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 8805);
+
+/// Where its control plane function is.
+pub const SMF: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)), 8805);
+
+/// The configuration of a node of a test: all that it can do, for everybody near [`SMF`].
+#[must_use]
+pub fn node_config() -> NodeConfig {
+    NodeConfig {
+        node: NodeId::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
+        v6: None,
+        recovery: Time::new(1_700_000_000),
+        start: 1,
+        key: SeidKey::new([3; 32]),
+        peers: vec![PeerPrefix {
+            address: SMF.ip(),
+            length: 24,
+        }],
+        request_port: RequestPort::Standard,
+        networks: Networks::Any,
+        features: FEATURES,
+        enterprise: ENTERPRISE_ID,
+        limits: NodeLimits::default(),
+        timers: Timers::default(),
+    }
+}
 
 /// Gives out numbers from 1 up, the lowest that is free, up to a bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,6 +243,7 @@ pub const fn to_core(id: u32) -> Far {
             redirect: None,
             transport_marking: None,
         }),
+        duplicating: Vec::new(),
         bar: None,
     }
 }

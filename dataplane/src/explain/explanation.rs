@@ -2,11 +2,12 @@
 
 use qlink_content::FlowProof;
 use qlink_meter::{FlowSnapshot, SessionSnapshot, SessionState, ViewSnapshot};
-use qlink_pfcp::{Payer, SessionCharges};
+use qlink_pfcp::{Payer, RedirectRow, SessionCharges};
 use qlink_types::ids::{ContentId, PackageId, SessionId, ViewerKey};
 use qlink_types::package::RepeatPolicy;
 use qlink_types::receipt::ByteClasses;
 use qlink_types::units::Bytes;
+use qlink_wire::protocol;
 use serde::Serialize;
 
 use super::words::{Bucket, Cause, PaidBy, cause_of};
@@ -62,6 +63,21 @@ pub struct FlowRow {
     pub pending: Bytes,
 }
 
+/// One flow that goes to another destination than the subscriber asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RedirectedRow {
+    /// `tcp`, `udp`, `icmp` or `icmpv6`.
+    pub protocol: &'static str,
+    /// The subscriber's port, or the identifier of its echo requests.
+    pub ue_port: String,
+    /// What it asked for.
+    pub asked: String,
+    /// Where it goes instead.
+    pub to: String,
+    /// The subscriber's port there; another one where two flows would be one.
+    pub port_there: String,
+}
+
 /// The sponsor's part of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SponsorRow {
@@ -98,6 +114,9 @@ pub struct Explanation {
     pub contents: Vec<ContentRow>,
     /// Content flows that are open now.
     pub flows: Vec<FlowRow>,
+    /// Flows that go to another destination now, as far as the process was asked and they fit into
+    /// its answer.
+    pub redirects: Vec<RedirectedRow>,
     /// Whether the seven classes sum to the payload that was forwarded.
     pub conserved: bool,
 }
@@ -136,6 +155,9 @@ impl Explanation {
                 })
                 .collect(),
             flows: flows.iter().filter_map(flow_row).collect(),
+            redirects: charges.map_or_else(Vec::new, |charges| {
+                charges.redirects.iter().map(redirected_row).collect()
+            }),
             conserved: snapshot.usage.classes.is_conserved()
                 && snapshot.usage.conservation_violations == 0,
         }
@@ -250,6 +272,21 @@ fn flow_row(flow: &FlowSnapshot) -> Option<FlowRow> {
         mismatches: proof.mismatches().to_string(),
         pending: Bytes::new(proof.pending_bytes()),
     })
+}
+
+fn redirected_row(row: &RedirectRow) -> RedirectedRow {
+    RedirectedRow {
+        protocol: match row.protocol {
+            protocol::TCP => "tcp",
+            protocol::UDP => "udp",
+            protocol::ICMP => "icmp",
+            _ => "icmpv6",
+        },
+        ue_port: row.ue_port.to_string(),
+        asked: row.asked.to_string(),
+        to: row.to.to_string(),
+        port_there: row.port_there.to_string(),
+    }
 }
 
 #[cfg(test)]

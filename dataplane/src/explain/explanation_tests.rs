@@ -1,5 +1,5 @@
 use qlink_pfcp::{ChargeRow, DownlinkPath, SessionUsage};
-use qlink_types::codec::Text;
+use qlink_types::codec::{List, Text};
 use qlink_types::ids::Teid;
 use qlink_types::units::PackageEpoch;
 
@@ -48,6 +48,7 @@ fn charges(before: u64, rows: &[(&str, u64)]) -> SessionCharges {
         session: SessionId::new([1; 16]),
         before: Bytes::new(before),
         rows: rows.collect::<Vec<_>>().try_into().unwrap(),
+        redirects: List::default(),
     }
 }
 

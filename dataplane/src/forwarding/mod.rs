@@ -33,6 +33,6 @@ pub use mtu::{MssPolicy, MtuConfig};
 pub use nat::{NatFiltering, NatIpv4, NatLog, NatTable, PoolEntry, WorkerShare};
 pub(crate) use reason::of_fragment;
 pub(crate) use setup::{BlockWay, block_ways};
-pub(crate) use state::Forwarding;
 pub use state::ForwardingSetup;
+pub(crate) use state::{Forwarding, HeadPlace};
 pub use translation::{ForwardingError, NatSetup};

@@ -161,11 +161,15 @@ impl Plane {
         let translates = plan.way == Side::N6 && forwarding.nat.is_some();
         let clamp = forwarding.clamp.filter(|_| may_be_syn(plan.body));
         let fits = plan.body.len() <= usize::from(path.inner_mtu());
-        if fits && clamp.is_none() && !translates {
+        let edit = self.edit_of(plan);
+        if fits && clamp.is_none() && !translates && edit.is_none() {
             return Shape::AsIs;
         }
         if forwarding.rewrite.load(plan.body).is_err() {
             return Shape::Refused(DropReason::InnerMalformed);
+        }
+        if edit.is_some_and(|edit| edit.apply(&mut forwarding.rewrite).is_err()) {
+            return Shape::Refused(DropReason::TranslateMalformed);
         }
         if let Some(clamp) = clamp
             && clamp.clamp(&mut forwarding.rewrite) != MssOutcome::Unchanged

@@ -29,26 +29,26 @@ pub struct ForwardingSetup {
 
 /// What leaves in front of a body: a tunnel's header, then edited bytes of the packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct HeadPlace {
+pub(crate) struct HeadPlace {
     bytes: [u8; TUNNEL_HEAD + SCRATCH_MAX],
     len: usize,
 }
 
 impl HeadPlace {
-    pub(super) const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         bytes: [0; TUNNEL_HEAD + SCRATCH_MAX],
         len: 0,
     };
 
     #[inline]
-    pub(super) fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
     /// Writes a tunnel's header, whose length is made that of a packet of `packet` bytes, and the
     /// packet's own first bytes; false when the packet is too long for a tunnel.
     #[inline]
-    pub(super) fn set(&mut self, tunnel: &[u8], first: &[u8], packet: usize) -> bool {
+    pub(crate) fn set(&mut self, tunnel: &[u8], first: &[u8], packet: usize) -> bool {
         self.len = 0;
         let end = tunnel.len().saturating_add(first.len());
         let Some(place) = self.bytes.get_mut(..end) else {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use qlink_meter::{Action, ApplicationFilters, CompileError, Out, RuleBlock};
 use qlink_pfcp::model::{
-    ApplicationId, ApplyAction, Endpoint, FailedRule, Far, Interface, OuterHeaderCreation, Pdr,
-    PdrId, Redirect, Rejection, SdfFilter, Seid, SessionModel,
+    ApplicationId, ApplyAction, Duplication, Endpoint, FailedRule, Far, Interface,
+    OuterHeaderCreation, Pdr, PdrId, Redirect, Rejection, SdfFilter, Seid, SessionModel,
 };
 use qlink_pfcp::wire::{CustomPfd, IeType, NamedContents, Pfd};
 use qlink_pfcp::{Cause, DownlinkPath, MAX_CONTENTS, PackageContents, Payer, SessionRules};
@@ -39,8 +39,19 @@ impl Applications {
 }
 
 impl Applications {
+    /// Applications whose contents and packages are wanted.
+    pub(crate) fn that_name(
+        &self,
+        wanted: impl Fn(&[ContentId], &[PackageId]) -> bool,
+    ) -> impl Iterator<Item = &ApplicationId> {
+        let named = self.contents.iter();
+        let named = named.filter(move |(_, of)| wanted(&of.contents, &of.packages));
+        named.map(|(application, _)| application)
+    }
+
     /// The contents and packages that each of a session's rules names, by itself and by its
     /// application.
+    #[cfg(test)]
     pub(crate) fn named_in<'a>(
         &'a self,
         model: &'a SessionModel,
@@ -89,6 +100,8 @@ pub(crate) struct RuleCompiler<'a> {
     pub(crate) copies: &'a BTreeMap<ContentId, Copy>,
     /// What packages consist of.
     pub(crate) packages: &'a BTreeMap<PackageId, PackageContents>,
+    /// Addresses of our own network: nothing is redirected or copied there.
+    pub(crate) own: &'a [IpAddr],
 }
 
 impl RuleCompiler<'_> {
@@ -130,7 +143,7 @@ impl RuleCompiler<'_> {
 
     /// The rules compiled.
     pub(crate) fn block(&self, model: &SessionModel) -> Result<RuleBlock, Rejection> {
-        check(model)?;
+        check(model, self.own)?;
         let named = self.with_contents(model)?;
         let block = RuleBlock::compile(&named, self.applications).map_err(refused)?;
         let unsupported = block.pdrs().iter().find(|pdr| !is_supported(&pdr.action));
@@ -192,17 +205,15 @@ const fn unknown_content(pdr: PdrId) -> Rejection {
 }
 
 /// What the packet path cannot do is refused, not ignored.
-fn check(model: &SessionModel) -> Result<(), Rejection> {
-    let redirecting = model.fars.values().filter_map(|far| {
-        let redirect = far.forwarding.as_ref()?.redirect.as_ref()?;
-        Some((far.id, redirect))
-    });
-    for (far, redirect) in redirecting {
-        // Replies of another address would have to be changed back: no state is kept for that.
-        let usable = matches!(redirect, Redirect::Url(url) if is_location(url));
-        if !usable {
-            let rejection = Rejection::rule(FailedRule::Far(far));
-            return Err(rejection.about(IeType::REDIRECT_INFORMATION));
+fn check(model: &SessionModel, own: &[IpAddr]) -> Result<(), Rejection> {
+    for far in model.fars.values() {
+        let at_fault = |element| Rejection::rule(FailedRule::Far(far.id)).about(element);
+        let redirect = far.forwarding.as_ref().and_then(|to| to.redirect.as_ref());
+        if !redirect.is_none_or(|redirect| is_usable(redirect, own)) {
+            return Err(at_fault(IeType::REDIRECT_INFORMATION));
+        }
+        if !far.duplicating.iter().all(|copy| is_copyable(copy, own)) {
+            return Err(at_fault(IeType::OUTER_HEADER_CREATION));
         }
     }
     for pdr in model.pdrs.values() {
@@ -212,17 +223,57 @@ fn check(model: &SessionModel) -> Result<(), Rejection> {
         if !fits(pdr, far) {
             return Err(Rejection::rule(FailedRule::Far(far.id)));
         }
+        if pdr.pdi.source != Interface::Access && readdresses(far) {
+            let rejection = Rejection::rule(FailedRule::Far(far.id));
+            return Err(rejection.about(IeType::REDIRECT_INFORMATION));
+        }
     }
     Ok(())
 }
 
-/// Uplink goes to the network as it is or into a tunnel, everything else into a tunnel; copies for
-/// others are not made.
+/// Whether a rule sends packets to another destination: what subscribers send alone, whose answers
+/// come back as if it had not.
+fn readdresses(far: &Far) -> bool {
+    let redirect = far.forwarding.as_ref().and_then(|to| to.redirect.as_ref());
+    matches!(redirect, Some(Redirect::To(_)))
+}
+
+/// Whether packets can be redirected there: to hosts, none of which is this gateway's network.
+fn is_usable(redirect: &Redirect, own: &[IpAddr]) -> bool {
+    match redirect {
+        Redirect::Url(url) => is_location(url),
+        Redirect::To(to) => to
+            .addresses()
+            .all(|host| is_host(host) && !own.contains(&host)),
+    }
+}
+
+const fn is_host(address: IpAddr) -> bool {
+    let other = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !other && !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
+}
+
+/// Whether copies can go there: into a tunnel, so that nobody takes them for the packet, to others
+/// than ourselves.
+fn is_copyable(copy: &Duplication, own: &[IpAddr]) -> bool {
+    match copy.outer {
+        Some(OuterHeaderCreation::Gtpu { v4, v6, .. }) => {
+            let peers = v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6));
+            let mut peers = peers.into_iter();
+            peers.all(|peer| !peer.is_unspecified() && !peer.is_multicast() && !own.contains(&peer))
+        }
+        Some(OuterHeaderCreation::Udp { .. }) | None => false,
+    }
+}
+
+/// Uplink goes to the network as it is or into a tunnel, everything else into a tunnel.
 fn fits(pdr: &Pdr, far: &Far) -> bool {
     match far.action {
-        ApplyAction::Drop | ApplyAction::Buffer { .. } => true,
-        ApplyAction::Forward { duplicate: true } => false,
-        ApplyAction::Forward { duplicate: false } => {
+        ApplyAction::Drop { .. } | ApplyAction::Buffer { .. } => true,
+        ApplyAction::Forward { .. } => {
             let to = far.forwarding.as_ref();
             let tunnel = to.and_then(|to| to.outer.as_ref());
             let tunnel = matches!(tunnel, Some(OuterHeaderCreation::Gtpu { .. }));
@@ -234,7 +285,7 @@ fn fits(pdr: &Pdr, far: &Far) -> bool {
 
 const fn is_supported(action: &Action) -> bool {
     match action {
-        Action::Drop | Action::Buffer { .. } => true,
+        Action::Drop { .. } | Action::Buffer { .. } => true,
         Action::Forward { to, .. } => {
             matches!(to, Out::N6 | Out::Tunnel { .. } | Out::RedirectUrl(_))
         }

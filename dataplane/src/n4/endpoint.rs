@@ -17,6 +17,7 @@ use qlink_pfcp::{Cause, Packages, Refusal};
 use qlink_types::ids::{ContentId, PackageId};
 
 use super::compile::{Applications, RuleCompiler};
+use super::naming::Naming;
 use super::pool::{Pool, PoolView, Seat};
 use crate::control::{Command, Control, Outcome};
 use crate::journal::{Entry, Journal};
@@ -66,6 +67,10 @@ pub(crate) struct N4 {
     pub(crate) codec: Codec,
     pub(crate) pool: Pool,
     pub(crate) applications: Applications,
+    /// Sessions by what they name.
+    pub(crate) naming: Naming,
+    /// Addresses of our own network.
+    pub(crate) own: Vec<IpAddr>,
     pub(crate) journal: Journal<NodeRecord>,
     pub(crate) socket: UdpSocket,
     pub(crate) events: Receiver<RuledEvent>,
@@ -107,23 +112,12 @@ impl N4 {
     /// Whether a rule of the node's sessions measures this content; `packages` are what they
     /// consist of.
     pub(crate) fn measures(&self, content: &ContentId, packages: &Packages) -> bool {
-        self.node.sessions().any(|(_, model)| {
-            let mut named = self.applications.named_in(model);
-            named.any(|(contents, of)| {
-                let mut of = of.iter().filter_map(|package| packages.get(package));
-                contents.contains(content) || of.any(|contents| contents.contains(content))
-            })
-        })
+        self.naming.measures(content, packages, &self.applications)
     }
 
     /// Sessions whose rules name a package.
     pub(crate) fn naming(&self, package: &PackageId) -> Vec<Seid> {
-        let sessions = self.node.sessions();
-        let naming = sessions.filter(|(_, model)| {
-            let mut named = self.applications.named_in(model);
-            named.any(|(_, packages)| packages.contains(package))
-        });
-        naming.map(|(seid, _)| seid).collect()
+        self.naming.of_package(package, &self.applications)
     }
 
     /// Whether no worker has told anything that can be taken in.
@@ -310,6 +304,9 @@ impl N4 {
             } => {
                 let done = self.establish(control, now_ns, seid, &model, inactivity_s);
                 self.pool.set_stands(seid, done.is_ok());
+                if done.is_ok() {
+                    self.naming.set(seid, &model);
+                }
                 done.map(|()| Vec::new())
             }
             NodeCommand::Modify {
@@ -318,18 +315,21 @@ impl N4 {
                 query,
                 kept,
                 inactivity_s,
-            } => self.modify(
-                control,
-                seid,
-                (&model, inactivity_s),
-                (resolution, query, kept),
-            ),
+            } => {
+                let change = (resolution, query, kept);
+                let done = self.modify(control, seid, (&model, inactivity_s), change);
+                if done.is_ok() {
+                    self.naming.set(seid, &model);
+                }
+                done
+            }
             NodeCommand::Delete => {
                 let seat = self.seat(seid)?;
                 let slot = seat.place.slot;
                 let outcome = control.run(seat.place, Command::RuledDelete { slot });
                 let outcome = outcome.map_err(|refusal| rejected(&refusal))?;
                 self.announce(control, seid, &seat, &[]);
+                self.naming.remove(seid);
                 Ok(outcome.into_reports())
             }
         }
@@ -354,6 +354,7 @@ impl N4 {
             applications: &self.applications,
             copies: &control.copies,
             packages: control.association.packages(),
+            own: &self.own,
         };
         let setup = compiler.setup(seid, &seat, model, inactivity_s)?;
         let slot = seat.place.slot;
@@ -378,6 +379,7 @@ impl N4 {
             applications: &self.applications,
             copies: &control.copies,
             packages: control.association.packages(),
+            own: &self.own,
         };
         let setup = compiler.setup(seid, &seat, model, inactivity_s)?;
         let slot = seat.place.slot;
@@ -424,6 +426,7 @@ impl N4 {
             applications: &self.applications,
             copies: &control.copies,
             packages: control.association.packages(),
+            own: &self.own,
         };
         for seid in sessions {
             let (Some(seat), Some((model, ..))) = (self.pool.seat(*seid), self.node.session(*seid))

@@ -13,6 +13,7 @@
 mod compile;
 mod config;
 mod endpoint;
+mod naming;
 mod pool;
 mod restore;
 

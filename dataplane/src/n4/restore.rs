@@ -16,6 +16,7 @@ use qlink_types::ids::SessionId;
 use super::compile::{Applications, RuleCompiler};
 use super::config::PfcpConfig;
 use super::endpoint::{N4, NodeRecord, TurnState};
+use super::naming::Naming;
 use super::pool::{Pool, PoolView};
 use crate::journal::Journal;
 use crate::process::DataplaneError;
@@ -69,6 +70,8 @@ pub(crate) fn restore(start: &mut Start, of: N4Start<'_>) -> Result<N4, Dataplan
     tracing::info!(sessions = routes.len(), listen = %config.listen, "PFCP node restored");
     Ok(N4 {
         applications,
+        naming: Naming::new(node.sessions()),
+        own: Vec::new(),
         node,
         codec,
         pool,
@@ -117,6 +120,8 @@ fn seat_sessions(
             applications,
             copies: &start.copies,
             packages: start.association.packages(),
+            // What was taken then is not refused now; packets are looked at one by one.
+            own: &[],
         };
         let setup = match compiler.setup(seid, &seat, model, node.inactivity(seid)) {
             Ok(setup) => setup,

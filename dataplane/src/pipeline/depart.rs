@@ -24,6 +24,9 @@ impl Plane {
         now_ns: u64,
     ) -> Sent {
         if self.forwarding.is_none() {
+            if self.ruled.has_edited() {
+                return self.send_edited(ports, planned);
+            }
             self.send_both(side, ports, planned)
         } else {
             self.send_forwarded(ports, planned, now_ns)
@@ -162,7 +165,7 @@ impl Plane {
             if sent == Sent::Part {
                 self.retract_measured(planned);
             }
-            self.ruled.measured.clear();
+            self.ruled.clear_measured();
             self.commit_ruled(now_ns);
         } else if !self.entries.is_empty() {
             self.arena.commit_burst(self.entries.as_slice());
@@ -215,7 +218,7 @@ fn outgoing<'a>(plan: &'a Planned<'_>) -> Outgoing<'a> {
     }
 }
 
-fn mark_accepted<'a, 'b: 'a>(
+pub(crate) fn mark_accepted<'a, 'b: 'a>(
     planned: impl Iterator<Item = &'a mut Planned<'b>>,
     accepted: &[bool],
 ) {

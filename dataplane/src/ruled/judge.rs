@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use qlink_forward::buffer::{BufferRefusal, Buffered};
 use qlink_forward::fragments::{Classified, FragmentRefusal};
+use qlink_forward::redirect::Readdress;
 use qlink_meter::{
-    Action, CompiledPdr, Direction, DropReason, Out, PacketCount, PacketMeta, SessionSlot,
-    WorkerCounter,
+    Action, CompiledPdr, CopiesAt, Direction, DropReason, Out, PacketCount, PacketMeta, RedirectAt,
+    SessionSlot, UrrList, WorkerCounter,
 };
 use qlink_pfcp::model::{Interface, Qfi};
 use qlink_types::ids::Teid;
@@ -17,7 +18,7 @@ use super::session::Measured;
 use crate::forwarding::of_fragment;
 use crate::parse::{Inner, Transport, parse_inner};
 use crate::pipeline::{Head, INNER_MAX, Planned, Side};
-use crate::plane::{NO_ENTRY, Plane};
+use crate::plane::Plane;
 
 /// Where a packet of a session with rules came from.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,44 @@ pub(crate) enum RuledPacket {
     },
     /// From the network as it is.
     Plain,
+}
+
+/// What the forwarding rule of a packet says.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    to: Out,
+    redirect: Option<RedirectAt>,
+    copies: Option<CopiesAt>,
+}
+
+impl Way {
+    /// The way behind a used-up quota. An answer to what that redirects comes back the usual way.
+    fn beyond(&self, action: &Action, met: &Met<'_, '_>) -> Self {
+        let Action::Forward {
+            to,
+            redirect,
+            copies,
+        } = *action
+        else {
+            return *self;
+        };
+        let down = met.direction == Direction::Downlink;
+        let answer = down && redirect.is_some() && met.edit.is_some();
+        Self {
+            to: if answer { self.to } else { to },
+            redirect,
+            copies,
+        }
+    }
+}
+
+/// A packet as its rules see it.
+struct Met<'a, 'p> {
+    inner: &'a Inner<'p>,
+    meta: &'a PacketMeta,
+    /// The other ends that it had on the wire.
+    edit: Option<Readdress>,
+    direction: Direction,
 }
 
 impl Plane {
@@ -48,62 +87,142 @@ impl Plane {
         if inner.ip.fragment.is_some() {
             self.take_ports(slot, direction, inner, now_ns, &mut meta)?;
         }
+        let mut turned = None;
+        if direction == Direction::Downlink && self.ruled.diverted.is_some() {
+            turned = self.turn_back(slot, inner, &mut meta, now_ns);
+        }
+        let met = Met {
+            inner: turned.as_ref().map_or(inner, |turned| &turned.inner),
+            meta: &meta,
+            edit: turned.as_ref().map(|turned| turned.edit),
+            direction,
+        };
+        self.follow(slot, &met, now_ns, plan)
+    }
+
+    /// Does with a packet what the forwarding rule of its detection rule says.
+    #[inline]
+    fn follow(
+        &mut self,
+        slot: SessionSlot,
+        met: &Met<'_, '_>,
+        now_ns: u64,
+        plan: &mut Planned<'_>,
+    ) -> Result<bool, DropReason> {
         let Some(ruled) = self.ruled.get_mut(slot) else {
             return Err(DropReason::TeidUnknown);
         };
-        let pdr = ruled.block.classify(&meta).copied();
+        let pdr = ruled.block.classify(met.meta).copied();
         let pdr = pdr.ok_or(DropReason::NoPdr)?;
         ruled.last_packet_ns = now_ns;
-        let mut packet = PacketCount {
-            direction,
-            bytes: inner.ip.total_len.into(),
+        let packet = PacketCount {
+            direction: met.direction,
+            bytes: met.inner.ip.total_len.into(),
             charged: 0,
         };
-        let to = match pdr.action {
+        match pdr.action {
             Action::Forward {
                 to: Out::RedirectUrl(url),
+                copies,
                 ..
-            } => return self.redirect(slot, (url, direction), inner, now_ns),
-            Action::Forward { to, .. } => to,
-            Action::Drop => {
+            } => {
+                self.copy_packet(slot, copies, plan.body);
+                self.redirect(slot, (url, met.direction), met.inner, now_ns)
+            }
+            Action::Forward {
+                to,
+                redirect,
+                copies,
+            } => {
+                let way = Way {
+                    to,
+                    redirect,
+                    copies,
+                };
+                self.forward(slot, (&pdr, &way), (met, packet), now_ns, plan)
+            }
+            Action::Drop { copies } => {
                 ruled.urrs.dropped(&pdr.urrs, &packet);
                 self.expect(slot);
-                return Err(DropReason::FarDrop);
+                self.copy_packet(slot, copies, plan.body);
+                Err(DropReason::FarDrop)
             }
             Action::Buffer { notify, .. } => {
                 let notify = notify.then_some(&pdr);
-                return self.keep(slot, notify, &pdr, &packet, plan.body);
+                self.keep(slot, notify, &pdr, &packet, plan.body)
             }
+        }
+    }
+
+    /// A packet that its rule lets pass: quotas, gates, rates, proof.
+    #[inline]
+    fn forward(
+        &mut self,
+        slot: SessionSlot,
+        (pdr, way): (&CompiledPdr, &Way),
+        (met, mut packet): (&Met<'_, '_>, PacketCount),
+        now_ns: u64,
+        plan: &mut Planned<'_>,
+    ) -> Result<bool, DropReason> {
+        let Some(ruled) = self.ruled.get_mut(slot) else {
+            return Err(DropReason::TeidUnknown);
         };
         let admitted = match ruled.urrs.judge(&pdr.urrs, &packet) {
-            Ok(()) => Some(to),
+            Ok(()) => true,
             Err(urr) => match ruled.block.quota_action(urr) {
-                Some(Action::Forward { to, .. }) => {
-                    let way = (to, direction);
-                    return self.forward_uncounted(slot, way, inner, now_ns, plan);
+                Some(beyond @ Action::Forward { .. }) => {
+                    let way = way.beyond(&beyond, met);
+                    return self.forward_uncounted(slot, &way, met, now_ns, plan);
                 }
-                _ => None,
+                _ => false,
             },
         };
         // What was judged has to be settled with the burst, sent or not.
         self.expect(slot);
-        let to = admitted.ok_or(DropReason::UrrQuotaExhausted)?;
-        self.enforce(slot, &pdr, &packet, now_ns)?;
-        let judged = self.judge_content(slot, (to, direction), inner, now_ns, plan);
+        if !admitted {
+            return Err(DropReason::UrrQuotaExhausted);
+        }
+        self.enforce(slot, pdr, &packet, now_ns)?;
+        let judged = self.set_on_way(slot, way, met, now_ns, plan);
         let Some(ruled) = self.ruled.get_mut(slot) else {
             return Err(DropReason::TeidUnknown);
         };
-        if let Err(reason) = judged {
-            ruled.urrs.retract(&pdr.urrs, &packet);
-            return Err(reason);
-        }
+        let edit = match judged {
+            Ok(edit) => edit,
+            Err(reason) => {
+                ruled.urrs.retract(&pdr.urrs, &packet);
+                return Err(reason);
+            }
+        };
         packet.charged = plan.delta.user_charged;
         ruled.urrs.charge(&pdr.urrs, &packet);
-        plan.measured = u8::try_from(self.ruled.measured.len()).unwrap_or(NO_ENTRY);
         let urrs = pdr.urrs;
-        self.ruled.measured.push(Measured { urrs, packet });
+        plan.measured = self.ruled.measure(Measured { urrs, packet, edit });
         self.expect_packet(slot, &plan.delta);
+        self.copy_packet(slot, way.copies, plan.body);
         Ok(true)
+    }
+
+    /// Says where a packet goes and proves what is in it; the other ends under which it leaves.
+    fn set_on_way(
+        &mut self,
+        slot: SessionSlot,
+        way: &Way,
+        met: &Met<'_, '_>,
+        now_ns: u64,
+        plan: &mut Planned<'_>,
+    ) -> Result<Option<Readdress>, DropReason> {
+        let mut edit = met.edit;
+        if met.direction == Direction::Uplink && self.ruled.diverted.is_some() {
+            let of = (met.inner, met.meta);
+            edit = self.turn_away(slot, way.redirect, of, now_ns)?;
+        }
+        if edit.is_some() {
+            self.arena.count(WorkerCounter::Redirected, 1);
+        }
+        let to = (way.to, met.direction);
+        self.judge_content(slot, to, met.inner, now_ns, plan)?;
+        Ok(edit)
     }
 
     /// Gives a fragment the ports of its datagram, so that all of it is of one rule. A later
@@ -195,17 +314,33 @@ impl Plane {
     fn forward_uncounted(
         &mut self,
         slot: SessionSlot,
-        (to, direction): (Out, Direction),
-        inner: &Inner<'_>,
+        way: &Way,
+        met: &Met<'_, '_>,
         now_ns: u64,
         plan: &mut Planned<'_>,
     ) -> Result<bool, DropReason> {
-        if let Out::RedirectUrl(url) = to {
+        if let Out::RedirectUrl(url) = way.to {
             self.expect(slot);
-            return self.redirect(slot, (url, direction), inner, now_ns);
+            return self.redirect(slot, (url, met.direction), met.inner, now_ns);
         }
-        self.judge_content(slot, (to, direction), inner, now_ns, plan)?;
+        if met.direction == Direction::Downlink && way.redirect.is_some() && met.edit.is_none() {
+            self.expect(slot);
+            return Err(DropReason::NotRedirectable);
+        }
+        let edit = self.set_on_way(slot, way, met, now_ns, plan)?;
+        if edit.is_some() {
+            plan.measured = self.ruled.measure(Measured {
+                urrs: UrrList::EMPTY,
+                packet: PacketCount {
+                    direction: met.direction,
+                    bytes: 0,
+                    charged: 0,
+                },
+                edit,
+            });
+        }
         self.expect_packet(slot, &plan.delta);
+        self.copy_packet(slot, way.copies, plan.body);
         Ok(true)
     }
 
@@ -334,9 +469,7 @@ fn set_out(
             Ok(())
         }
         // The control thread refuses rules that need these; redirections are answered earlier.
-        Out::ControlPlane | Out::Udp { .. } | Out::RedirectAddress(_) | Out::RedirectUrl(_) => {
-            Err(DropReason::FarDrop)
-        }
+        Out::ControlPlane | Out::Udp { .. } | Out::RedirectUrl(_) => Err(DropReason::FarDrop),
     }
 }
 

@@ -220,6 +220,7 @@ const fn way_of(action: Option<Action>) -> Option<Out> {
     match action {
         Some(Action::Forward {
             to: to @ (Out::N6 | Out::Tunnel { .. }),
+            redirect: None,
             ..
         }) => Some(to),
         _ => None,

@@ -7,13 +7,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use qlink_io::{BURST_MAX, Outgoing, PacketSink};
+use qlink_io::{BURST_MAX, PacketSink};
 use qlink_meter::{Direction, DropReason, Out, SessionSlot, WorkerCounter};
 use qlink_pfcp::model::Interface;
 use qlink_wire::checksum::{Checksum, transport_checksum};
 use qlink_wire::{TcpFlags, protocol};
 
 use super::judge::tunnel_head;
+use super::outbox::{Delivery, Outbox};
 use super::redirect::{Cookies, HTTP_PORT, Response, Turn};
 use crate::parse::{Inner, Transport};
 use crate::pipeline::Head;
@@ -36,9 +37,7 @@ const WINDOW: u16 = 65_535;
 #[derive(Debug)]
 pub(crate) struct Replies {
     cookies: Cookies,
-    octets: Vec<u8>,
-    /// Where each ends, and to whom it goes.
-    items: Vec<(usize, SocketAddr)>,
+    out: Outbox,
 }
 
 /// How the subscriber is reached.
@@ -60,21 +59,20 @@ struct Answer {
 
 impl Replies {
     pub(crate) fn new(sessions: u32) -> Self {
-        let (octets, items) = match sessions {
+        let (packets, octets) = match sessions {
             0 => (0, 0),
-            _ => (OCTETS_MAX, REPLIES_MAX),
+            _ => (REPLIES_MAX, OCTETS_MAX),
         };
         Self {
             cookies: Cookies::default(),
-            octets: Vec::with_capacity(octets),
-            items: Vec::with_capacity(items),
+            out: Outbox::new(packets, octets),
         }
     }
 
     /// Whether nothing waits.
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.out.is_empty()
     }
 
     /// Puts a segment into its tunnel; `false` when there is no room.
@@ -85,22 +83,20 @@ impl Replies {
         length: usize,
         payload: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
-        let room = self.octets.capacity().saturating_sub(self.octets.len());
         let headers = ip_header_len(answer.ends.1.ip()).saturating_add(20);
         let total = headers.saturating_add(length);
         let head = u16::try_from(total)
             .ok()
             .and_then(|inner| tunnel_head(way.out, inner));
-        let Some(head) = head.filter(|_| {
-            self.items.len() < self.items.capacity() && total.saturating_add(Head::LEN_MAX) <= room
-        }) else {
+        let Some(head) = head else {
             return false;
         };
-        self.octets.extend_from_slice(head.as_slice());
-        put_ip(answer.ends, total, &mut self.octets);
-        put_tcp(answer, &mut self.octets, payload);
-        self.items.push((self.octets.len(), way.to));
-        true
+        let most = total.saturating_add(Head::LEN_MAX);
+        self.out.put(way.to, most, |out| {
+            out.extend_from_slice(head.as_slice());
+            put_ip(answer.ends, total, out);
+            put_tcp(answer, out, payload);
+        })
     }
 }
 
@@ -220,32 +216,28 @@ impl Plane {
     /// Whether something of our own waits for the end of the burst.
     #[inline]
     pub(crate) const fn has_own_packets(&self) -> bool {
-        !self.signals.is_empty() || !self.ruled.replies.is_empty()
+        !self.signals.is_empty() || !self.ruled.replies.is_empty() || !self.ruled.copies.is_empty()
     }
 
-    /// Sends what this end has to say: signals, then answers to subscribers.
+    /// Sends what this end has to say: signals, then answers to subscribers, then copies.
     pub(crate) fn send_own_packets(&mut self, n3: &mut impl PacketSink) {
         self.send_signals(n3);
         self.send_replies(n3);
+        self.send_copies(n3);
     }
 
     fn send_replies(&mut self, n3: &mut impl PacketSink) {
-        let replies = &mut self.ruled.replies;
-        let mut start = 0;
-        for (end, to) in replies.items.drain(..) {
-            let item = Outgoing {
-                head: &[],
-                body: replies.octets.get(start..end).unwrap_or_default(),
-                to,
-            };
-            start = end;
-            match n3.send_burst(&[item]) {
-                Ok(1) => self.arena.count(WorkerCounter::RedirectReplies, 1),
-                Ok(_) => self.arena.count_drop(DropReason::TransmitFull, 1),
-                Err(_) => self.arena.count_drop(DropReason::TransmitRefused, 1),
-            }
+        if self.ruled.replies.is_empty() {
+            return;
         }
-        replies.octets.clear();
+        let Delivery {
+            sent,
+            full,
+            refused,
+        } = self.ruled.replies.out.send(n3);
+        self.arena.count(WorkerCounter::RedirectReplies, sent);
+        self.arena.count_drop(DropReason::TransmitFull, full);
+        self.arena.count_drop(DropReason::TransmitRefused, refused);
     }
 }
 

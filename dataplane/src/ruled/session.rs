@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use qlink_forward::redirect::Readdress;
 use qlink_meter::{
     Direction, PacketCount, Policer, ProofUpdate, RuleBlock, SessionUrrs, UrrList, prefix_of,
 };
@@ -72,6 +73,8 @@ pub(crate) fn measured(contents: Vec<ContentId>) -> Option<Sponsor> {
 pub(crate) struct Measured {
     pub(crate) urrs: UrrList,
     pub(crate) packet: PacketCount,
+    /// The other ends under which it leaves.
+    pub(crate) edit: Option<Readdress>,
 }
 
 /// A session and its rules.

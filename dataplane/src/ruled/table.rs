@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use qlink_forward::buffer::{BufferLimits, DownlinkBuffer, Overflow};
 use qlink_forward::fragments::{FragmentLimits, FragmentMap};
 use qlink_io::{BURST_MAX, clock};
 use qlink_meter::{
-    Deadlines, KeyedIndex, Policer, SessionKind, SessionSlot, SessionUrrs, UrrError, WorkerCounter,
+    Deadlines, KeyedIndex, Policer, RuleBlock, SessionKind, SessionSlot, SessionUrrs, UrrError,
+    WorkerCounter,
 };
 use qlink_pfcp::model::{Resolution, SessionModel, UrrId, UsageReport};
 use qlink_pfcp::node::{Kept, Query};
@@ -15,12 +17,15 @@ use qlink_pfcp::{Cause, Refusal, SessionRules};
 use qlink_types::ids::{ContentId, Teid};
 
 use super::contents::standing;
+use super::copies::Copies;
+use super::diverted::Diverted;
 use super::event::{EventLine, RuledEvent, RuledNews};
+use super::kept_flows::{KeptFlows, KeptFlowsError};
 use super::proven::ProvenRules;
 use super::replies::Replies;
 use super::session::{Measured, Places, Ruled, RuledSetup, measured};
 use crate::contents::Copy;
-use crate::plane::{Plane, PlaneLimits};
+use crate::plane::{NO_ENTRY, Plane, PlaneLimits};
 
 /// Packets kept at once for all sessions of a worker (chosen: 3 MB).
 const KEPT_MAX: u32 = 2048;
@@ -44,9 +49,17 @@ pub(crate) struct RuledTable {
     /// Ports of datagrams that pass in fragments; `None` without sessions.
     pub(super) fragments: Option<FragmentMap>,
     pub(crate) replies: Replies,
+    /// Copies that rules ask for.
+    pub(crate) copies: Copies,
+    /// Flows that go elsewhere than they asked for; `None`: no rule ever did that.
+    pub(crate) diverted: Option<Box<Diverted>>,
+    /// Where they will be kept.
+    pub(super) kept_flows: KeptFlows,
     events: EventLine,
     /// What usage rules count of the running burst.
     pub(crate) measured: Vec<Measured>,
+    /// How many of them leave under other ends.
+    pub(super) edited: u32,
     /// Usage rules of sessions that have ended and whose last answer is not durable yet.
     closing: BTreeMap<SessionSlot, SessionUrrs>,
     /// Sessions whose kept packets go now.
@@ -83,8 +96,12 @@ impl RuledTable {
             fragments: (sessions > 0)
                 .then(|| FragmentMap::new(FragmentLimits::for_owners(sessions, secret))),
             replies: Replies::new(sessions),
+            copies: Copies::none(),
+            diverted: None,
+            kept_flows: KeptFlows::default(),
             events: EventLine::none(),
             measured: Vec::with_capacity(BURST_MAX),
+            edited: 0,
             closing: BTreeMap::new(),
             drains: Vec::new(),
             epoch_ns: clock::unix_ns().saturating_sub(clock::now_ns()),
@@ -115,8 +132,49 @@ impl RuledTable {
         (ruled.and_then(Option::as_deref), &mut self.replies)
     }
 
+    /// A session, and the copies of its packets.
+    pub(super) fn ruled_and_copies(&mut self, slot: SessionSlot) -> (Option<&Ruled>, &mut Copies) {
+        let ruled = self.sessions.get(slot.index());
+        (ruled.and_then(Option::as_deref), &mut self.copies)
+    }
+
+    /// A session, and the flows that go elsewhere.
+    pub(super) fn ruled_and_diverted(
+        &mut self,
+        slot: SessionSlot,
+    ) -> (Option<&Ruled>, Option<&mut Diverted>) {
+        let ruled = self.sessions.get(slot.index());
+        (
+            ruled.and_then(Option::as_deref),
+            self.diverted.as_deref_mut(),
+        )
+    }
+
     pub(super) fn tell(&self, event: RuledEvent) -> Result<(), RuledEvent> {
         self.events.tell(event)
+    }
+
+    /// Whether a packet of the running burst leaves under other ends.
+    #[inline]
+    pub(crate) const fn has_edited(&self) -> bool {
+        self.edited > 0
+    }
+
+    /// Remembers what the packet that is planned next adds; its place.
+    pub(super) fn measure(&mut self, measured: Measured) -> u8 {
+        if measured.edit.is_some() {
+            self.edited = self.edited.saturating_add(1);
+        }
+        let place = u8::try_from(self.measured.len()).unwrap_or(NO_ENTRY);
+        self.measured.push(measured);
+        place
+    }
+
+    /// Forgets the burst; how many of its packets were edited.
+    #[inline]
+    pub(crate) fn clear_measured(&mut self) {
+        self.measured.clear();
+        self.edited = 0;
     }
 
     /// Time of usage rules: since the Unix epoch, never going back.
@@ -180,6 +238,16 @@ impl RuledTable {
 }
 
 impl Plane {
+    /// Keeps redirected flows in the file beside the arena at `arena`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeptFlowsError`].
+    pub(crate) fn keep_redirects(&mut self, arena: &Path) -> Result<(), KeptFlowsError> {
+        self.ruled.kept_flows = KeptFlows::open(arena)?;
+        Ok(())
+    }
+
     /// Opens a session with rules in `slot`, or continues the one that stands there.
     ///
     /// # Errors
@@ -224,6 +292,7 @@ impl Plane {
             return Err(Refusal::new(Cause::NoResources, "no room for addresses"));
         }
         self.sessions.set_kind(slot, SessionKind::Ruled);
+        self.prepare(&setup.block);
         let ruled = Ruled {
             seid: setup.seid,
             block: setup.block,
@@ -239,8 +308,17 @@ impl Plane {
             *place = Some(Box::new(ruled));
         }
         self.measure_contents(slot, &setup.model);
+        if recovered.is_some() {
+            self.restore_redirects(slot, clock::now_ns());
+        }
         self.ruled.publish(slot, clock::now_ns());
         Ok(())
+    }
+
+    /// Takes the memory that these rules are the first to need.
+    fn prepare(&mut self, block: &RuleBlock) {
+        self.prepare_redirects(block);
+        self.ruled.copies.prepare(block);
     }
 
     /// Gives a session other rules; what its usage rules report with it comes back.
@@ -260,6 +338,7 @@ impl Plane {
         let unknown = || Refusal::new(Cause::SessionUnknown, "no session there");
         let before = self.ruled.get(slot).ok_or_else(unknown)?.places.clone();
         let naming = self.room_for_contents(slot, setup.copies)?;
+        self.prepare(&setup.block);
         let places = Places::of(&setup.model, own);
         // The address under which the session was opened, whatever its rules name now.
         let ue = self.sessions.get(slot).map_or(setup.rules.ue, |hot| hot.ue);
@@ -317,6 +396,7 @@ impl Plane {
         setup: RuledSetup,
     ) -> Result<(), Refusal> {
         let naming = self.room_for_contents(slot, setup.copies)?;
+        self.prepare(&setup.block);
         if let Some(ruled) = self.ruled.get_mut(slot) {
             ruled.block = setup.block;
             self.name_contents(slot, &setup.rules, naming);
@@ -357,6 +437,7 @@ impl Plane {
         }
         self.ruled.deadlines.remove(slot.get());
         self.ruled.buffer.discard(slot.get());
+        self.close_redirects(slot);
         ruled.urrs.terminate(&mut self.arena, unix);
         let mut reports = std::mem::take(&mut ruled.unsent);
         ruled.urrs.take_reports(|report| reports.push(report));
@@ -461,6 +542,7 @@ impl Plane {
     /// What came due in sessions with rules, a few per call.
     pub(crate) fn sweep_ruled(&mut self, now_ns: u64) {
         let unix = self.ruled.unix(now_ns);
+        self.sweep_redirects(now_ns);
         for _ in 0..DUE_MAX {
             let Some(slot) = self.ruled.deadlines.pop_due(unix) else {
                 return;

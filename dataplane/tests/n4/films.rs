@@ -57,7 +57,7 @@ fn bind(network: &Network, film: &[u8]) -> ContentId {
 }
 
 /// What a gateway asks.
-fn ask(network: &Network, request: &Request) -> Answer {
+pub(crate) fn ask(network: &Network, request: &Request) -> Answer {
     let control = SeqConn::connect(&network.config.control_socket).unwrap();
     control.send(&encode_request(1, request).unwrap()).unwrap();
     let mut buffer = vec![0; 65_536];

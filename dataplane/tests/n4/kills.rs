@@ -168,21 +168,10 @@ fn the_last_words_of_a_set_are_said_wherever_a_kill_hits() {
 }
 
 fn establish_in(network: &mut Network, part: &FqCsid) -> (Seid, Teid) {
-    let plan = network.plan();
     let sets = SessionSets {
         csids: vec![part.clone()],
         group: None,
     };
-    let now = network.now();
-    network.smf.establish_in(now, plan.rules(), sets);
-    network.until(|happened| match happened {
-        Happened::Established {
-            session, created, ..
-        } => {
-            let fteid = created.iter().find_map(|pdr| pdr.local_fteid);
-            Some((*session, fteid.unwrap().teid))
-        }
-        Happened::Refused { .. } => panic!("{happened:?}"),
-        _ => None,
-    })
+    let (session, fteid) = network.establish_in(network.plan().rules(), sets);
+    (session, fteid.teid)
 }

@@ -7,6 +7,8 @@
     reason = "test code"
 )]
 
+mod copies;
+mod elsewhere;
 mod endpoints;
 #[expect(dead_code, reason = "the other tests use the rest")]
 #[path = "../film/mod.rs"]
@@ -21,4 +23,5 @@ mod paths;
 mod redirect;
 mod sessions;
 mod sets;
+mod takeovers;
 mod tunnels;

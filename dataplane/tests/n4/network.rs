@@ -160,8 +160,17 @@ impl Network {
     }
 
     pub(crate) fn establish_rules(&mut self, rules: SessionChange) -> (Seid, FTeid) {
+        self.establish_in(rules, SessionSets::default())
+    }
+
+    /// Opens a session that belongs to sets.
+    pub(crate) fn establish_in(
+        &mut self,
+        rules: SessionChange,
+        sets: SessionSets,
+    ) -> (Seid, FTeid) {
         let now = self.now();
-        self.smf.establish(now, rules);
+        self.smf.establish_in(now, rules, sets);
         self.until(|happened| match happened {
             Happened::Established {
                 session, created, ..
@@ -246,8 +255,13 @@ impl Network {
 
     /// Waits until a packet was dropped for `reason`.
     pub(crate) fn until_dropped(&self, reason: &str) {
+        self.until_dropped_beyond(reason, 0);
+    }
+
+    /// Waits until more than `before` packets were dropped for `reason`.
+    pub(crate) fn until_dropped_beyond(&self, reason: &str, before: u64) {
         let deadline = Instant::now() + WITHIN;
-        while self.drops(reason) == 0 {
+        while self.drops(reason) <= before {
             assert!(Instant::now() < deadline, "no drop for {reason}");
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -112,7 +112,10 @@ fn packets_wait_while_the_subscriber_is_away_and_go_to_the_new_tunnel_in_order()
     network.modify(
         session,
         far(FarChanges {
-            action: Some(ApplyAction::Buffer { notify: true }),
+            action: Some(ApplyAction::Buffer {
+                notify: true,
+                duplicate: false,
+            }),
             ..FarChanges::default()
         }),
     );

@@ -29,17 +29,8 @@ fn establish(network: &mut Network, host: u8, csid: u16) -> (Seid, Teid) {
         csids: vec![part(csid)],
         group: None,
     };
-    let now = network.now();
-    network.smf.establish_in(now, plan.rules(), sets);
-    network.until(|happened| match happened {
-        Happened::Established {
-            session, created, ..
-        } => {
-            let fteid = created.iter().find_map(|pdr| pdr.local_fteid);
-            Some((*session, fteid.unwrap().teid))
-        }
-        _ => None,
-    })
+    let (session, fteid) = network.establish_in(plan.rules(), sets);
+    (session, fteid.teid)
 }
 
 /// Has a part of the MME ended; the last usage of the sessions that went, each as it was told.
@@ -63,9 +54,7 @@ fn end(network: &mut Network, csid: u16, sessions: usize) -> Vec<(Seid, Vec<Usag
 fn gone(network: &Network, running: &Running, teid: Teid) {
     let before = network.drops("teid_unknown");
     network.send_up(running, teid, 10);
-    while network.drops("teid_unknown") == before {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    network.until_dropped_beyond("teid_unknown", before);
 }
 
 #[test]

@@ -20,7 +20,12 @@ fn act(lab: &mut Lab, opened: &Opened, rule: usize, action: ApplyAction) {
     );
 }
 
+const DROP: ApplyAction = ApplyAction::Drop { duplicate: false };
 const FORWARD: ApplyAction = ApplyAction::Forward { duplicate: false };
+const BUFFER: ApplyAction = ApplyAction::Buffer {
+    notify: true,
+    duplicate: false,
+};
 
 #[test]
 fn a_rule_that_drops_stops_packets_and_their_usage_until_it_forwards_again() {
@@ -30,7 +35,7 @@ fn a_rule_that_drops_stops_packets_and_their_usage_until_it_forwards_again() {
         let before = lab.n6();
         assert_eq!(lab.echo((&one, ORIGIN_V4[0]), 5, 100), 5);
 
-        act(lab, &opened, 0, ApplyAction::Drop);
+        act(lab, &opened, 0, DROP);
         lab.send((&one, ORIGIN_V4[0]), 5);
         lab.until_dropped("far_drop", 5);
         assert_eq!(lab.n6().rx - before.rx, 5 * 128);
@@ -51,9 +56,9 @@ fn packets_wait_while_the_subscriber_is_away_and_the_smf_is_told() {
         let own = one.like(ORIGIN_V4[0]).to_string();
         let push = ["push", "198.18.0.1", own.as_str(), "5", "200", "1000"];
         // What his kernel says to nobody's datagrams is not of interest here.
-        act(lab, &opened, 0, ApplyAction::Drop);
+        act(lab, &opened, 0, DROP);
 
-        act(lab, &opened, 1, ApplyAction::Buffer { notify: true });
+        act(lab, &opened, 1, BUFFER);
         lab.origin_agent(&push);
         let told = lab.smf.told(opened.session);
         assert_eq!(told.downlink_data.unwrap().pdrs, [SessionPlan::PDRS[1]]);
@@ -62,7 +67,7 @@ fn packets_wait_while_the_subscriber_is_away_and_the_smf_is_told() {
         act(lab, &opened, 1, FORWARD);
         lab.settled();
         assert_eq!(lab.ue0().rx - delivered.rx, 5 * 228);
-        act(lab, &opened, 1, ApplyAction::Drop);
+        act(lab, &opened, 1, DROP);
         lab.origin_agent(&push);
         lab.settled();
         act(lab, &opened, 1, FORWARD);

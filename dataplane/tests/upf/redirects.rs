@@ -1,12 +1,13 @@
 //! Plain HTTP that the gateway answers in the server's place, asked by curl on a real kernel.
 //!
-//! Unlike UPG's, our answers are nobody's usage: nothing of them crossed the network.
+//! Unlike UPG's, our answers are nobody's usage: nothing of them crossed the network. What goes to
+//! another server instead is measured as what was asked for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use qlink_pfcp::model::{
-    ApplyAction, Far, FarId, Forwarding, Interface, PdrChanges, Redirect, SessionChange, Trigger,
-    UrrChanges, UrrId,
+    ApplyAction, Destination, Far, FarId, Forwarding, Interface, PdrChanges, Redirect,
+    SessionChange, Trigger, UrrChanges, UrrId,
 };
 use qlink_pfcp::sim::SessionPlan;
 
@@ -16,7 +17,30 @@ const URR: UrrId = UrrId::new(1);
 const SIGN_IN: &str = "http://198.18.0.2/sign-in?back=1";
 const TO_SIGN_IN: FarId = FarId::new(9);
 
+/// Addresses that nobody has.
+const NOWHERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 80)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xdead, 0, 0, 0, 0, 0x80)),
+];
+
 fn to_sign_in(id: FarId) -> Far {
+    to(id, Redirect::Url(SIGN_IN.to_owned()))
+}
+
+/// To the origin, whatever was asked for.
+fn to_origin(id: FarId) -> Far {
+    let (IpAddr::V4(v4), IpAddr::V6(v6)) = (ORIGIN_V4[0], ORIGIN_V6[0]) else {
+        unreachable!("it is written so");
+    };
+    let destination = Destination {
+        v4: Some(v4),
+        v6: Some(v6),
+        port: None,
+    };
+    to(id, Redirect::To(destination))
+}
+
+fn to(id: FarId, redirect: Redirect) -> Far {
     Far {
         id,
         action: ApplyAction::Forward { duplicate: false },
@@ -24,9 +48,10 @@ fn to_sign_in(id: FarId) -> Far {
             destination: Interface::Core,
             network_instance: None,
             outer: None,
-            redirect: Some(Redirect::Url(SIGN_IN.to_owned())),
+            redirect: Some(redirect),
             transport_marking: None,
         }),
+        duplicating: Vec::new(),
         bar: None,
     }
 }
@@ -143,5 +168,72 @@ fn who_has_used_up_a_quota_is_redirected_until_there_is_a_new_one() {
         lab.fetch(&one, ORIGIN_V4[0], 50_000);
 
         lab.end_exactly(opened.session, before);
+    });
+}
+
+/// Rules of which the uplink goes to the origin.
+fn elsewhere(one: &Subscriber) -> SessionChange {
+    let mut rules = one.rules();
+    rules.create_fars[0] = to_origin(SessionPlan::FARS[0]);
+    rules
+}
+
+#[test]
+fn every_kind_of_traffic_finds_another_server_and_is_measured_as_if_it_had_not() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        lab.let_subscribers_fragment();
+        let opened = lab.open(&one, elsewhere(&one));
+        let before = lab.n6();
+
+        for nowhere in NOWHERE {
+            lab.fetch(&one, nowhere, 300_000);
+            lab.post(&one, nowhere, 100_000);
+            assert_eq!(lab.echo((&one, nowhere), 10, 100), 10, "{nowhere}");
+            // In fragments, both ways; over IPv6 the first one teaches its sender the path's MTU.
+            lab.echo((&one, nowhere), 1, 4_000);
+            assert_eq!(lab.echo((&one, nowhere), 3, 4_000), 3, "{nowhere}");
+            let own = one.like(nowhere).to_string();
+            let to = nowhere.to_string();
+            let words = ["ping", "-c", "5", "-i", "0.02", "-W", "2", "-I", &own, &to];
+            assert!(lab.ue(&words).contains(" 0% packet loss"));
+        }
+        // The origin itself is there as well.
+        lab.fetch(&one, ORIGIN_V4[0], 100_000);
+
+        assert!(lab.totals().worker["redirected_packets"] > 500);
+        lab.end_exactly(opened.session, before);
+    });
+}
+
+#[test]
+fn a_subscriber_that_asked_elsewhere_learns_the_mtu_of_the_path() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        lab.open(&one, elsewhere(&one));
+        lab.set_origin_mtu(1_280);
+
+        for nowhere in NOWHERE {
+            // Its kernel believes an error about what it sent, to whom it sent it, alone.
+            lab.post(&one, nowhere, 200_000);
+        }
+    });
+}
+
+#[test]
+fn a_connection_to_elsewhere_goes_on_through_kills_of_the_gateway() {
+    scenario(|lab| {
+        let one = Subscriber::new(9);
+        lab.open(&one, elsewhere(&one));
+
+        let to = NOWHERE[0].to_string();
+        let upload = lab.start_agent(&["drip", &to, "2000000", "50000", "20"]);
+        for _ in 0..2 {
+            lab.smf.pump(std::time::Duration::from_millis(150));
+            lab.kill_plane();
+            lab.start_plane();
+        }
+
+        assert_eq!(lab.end_agent(upload), "2000000", "the origin has all of it");
     });
 }

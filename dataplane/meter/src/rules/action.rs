@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use qlink_pfcp::model::{
-    ApplyAction, BarId, Far, Forwarding, Interface, OuterHeaderCreation, Qfi, Redirect,
+    ApplyAction, BarId, Destination, Far, Forwarding, Interface, OuterHeaderCreation, Qfi, Redirect,
 };
 use qlink_types::ids::Teid;
 use qlink_wire::GTPU_PORT;
@@ -31,8 +31,6 @@ pub enum Out {
         /// The peer.
         to: SocketAddr,
     },
-    /// To another destination address.
-    RedirectAddress(IpAddr),
     /// Answered by an HTTP redirection to this place of [`super::RuleBlock::redirect_url`].
     RedirectUrl(u16),
 }
@@ -41,13 +39,18 @@ pub enum Out {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Thrown away.
-    Drop,
+    Drop {
+        /// Where copies go.
+        copies: Option<CopiesAt>,
+    },
     /// Sent on.
     Forward {
         /// Where to.
         to: Out,
-        /// A copy goes to the control plane as well.
-        duplicate: bool,
+        /// Under which other destination.
+        redirect: Option<RedirectAt>,
+        /// Where copies go.
+        copies: Option<CopiesAt>,
     },
     /// Kept.
     Buffer {
@@ -58,43 +61,98 @@ pub enum Action {
     },
 }
 
+/// A place of [`super::RuleBlock::redirect`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RedirectAt(pub(super) u16);
+
+/// A place of [`super::RuleBlock::copies`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CopiesAt(pub(super) u16);
+
+/// What actions refer to, as far as it is found.
+#[derive(Debug, Default)]
+pub(super) struct Referred {
+    pub(super) urls: Vec<String>,
+    pub(super) redirects: Vec<Destination>,
+    pub(super) copies: Vec<Box<[Out]>>,
+}
+
+impl Referred {
+    fn url(&mut self, url: &str) -> Option<u16> {
+        let place = u16::try_from(self.urls.len()).ok()?;
+        self.urls.push(url.to_owned());
+        Some(place)
+    }
+
+    fn redirect(&mut self, to: Destination) -> Option<RedirectAt> {
+        let place = u16::try_from(self.redirects.len()).ok()?;
+        self.redirects.push(to);
+        Some(RedirectAt(place))
+    }
+
+    /// Where the copies of `far` go; `Some(None)`: it makes none.
+    fn copies(&mut self, far: &Far) -> Option<Option<CopiesAt>> {
+        if !far.action.duplicates() {
+            return Some(None);
+        }
+        let tunnels = far.duplicating.iter();
+        let tunnels: Option<Box<[Out]>> = tunnels
+            .map(|copy| tunnel(copy.outer?, None, copy.transport_marking))
+            .collect();
+        let place = u16::try_from(self.copies.len()).ok()?;
+        self.copies.push(tunnels?);
+        Some(Some(CopiesAt(place)))
+    }
+}
+
 impl Action {
-    /// What `far` does, `qfi` being the mark of the rule's `QoS`; URLs are appended to `urls`.
-    /// `None` when it forwards without saying where to.
-    pub(super) fn compile(far: &Far, qfi: Option<Qfi>, urls: &mut Vec<String>) -> Option<Self> {
+    /// What `far` does, `qfi` being the mark of the rule's `QoS`; what it refers to is appended to
+    /// `referred`. `None` when it forwards or copies without saying where to.
+    pub(super) fn compile(far: &Far, qfi: Option<Qfi>, referred: &mut Referred) -> Option<Self> {
+        let copies = referred.copies(far)?;
         Some(match far.action {
-            ApplyAction::Drop => Self::Drop,
-            ApplyAction::Buffer { notify } => Self::Buffer {
+            ApplyAction::Drop { .. } => Self::Drop { copies },
+            ApplyAction::Buffer { notify, .. } => Self::Buffer {
                 notify,
                 bar: far.bar,
             },
-            ApplyAction::Forward { duplicate } => Self::Forward {
-                to: out(far.forwarding.as_ref()?, qfi, urls)?,
-                duplicate,
-            },
+            ApplyAction::Forward { .. } => {
+                let forwarding = far.forwarding.as_ref()?;
+                let (to, redirect) = match &forwarding.redirect {
+                    Some(Redirect::Url(url)) => (Out::RedirectUrl(referred.url(url)?), None),
+                    Some(Redirect::To(to)) => {
+                        (out(forwarding, qfi)?, Some(referred.redirect(*to)?))
+                    }
+                    None => (out(forwarding, qfi)?, None),
+                };
+                Self::Forward {
+                    to,
+                    redirect,
+                    copies,
+                }
+            }
         })
     }
 }
 
-fn out(forwarding: &Forwarding, qfi: Option<Qfi>, urls: &mut Vec<String>) -> Option<Out> {
-    match &forwarding.redirect {
-        Some(Redirect::Address(address)) => return Some(Out::RedirectAddress(*address)),
-        Some(Redirect::Url(url)) => {
-            let place = u16::try_from(urls.len()).ok()?;
-            urls.push(url.clone());
-            return Some(Out::RedirectUrl(place));
-        }
-        None => {}
-    }
+/// A GTP-U tunnel; `None` for any other outer header.
+fn tunnel(outer: OuterHeaderCreation, qfi: Option<Qfi>, marking: Option<(u8, u8)>) -> Option<Out> {
+    let OuterHeaderCreation::Gtpu { teid, v4, v6 } = outer else {
+        return None;
+    };
+    let address = v4.map(IpAddr::V4).or_else(|| v6.map(IpAddr::V6))?;
+    Some(Out::Tunnel {
+        teid,
+        peer: SocketAddr::new(address, GTPU_PORT),
+        qfi,
+        marking,
+    })
+}
+
+fn out(forwarding: &Forwarding, qfi: Option<Qfi>) -> Option<Out> {
     match forwarding.outer {
-        Some(OuterHeaderCreation::Gtpu { teid, v4, v6 }) => {
-            let address = v4.map(IpAddr::V4).or_else(|| v6.map(IpAddr::V6))?;
-            Some(Out::Tunnel {
-                teid,
-                peer: SocketAddr::new(address, GTPU_PORT),
-                qfi,
-                marking: forwarding.transport_marking,
-            })
+        Some(outer @ OuterHeaderCreation::Gtpu { .. }) => {
+            tunnel(outer, qfi, forwarding.transport_marking)
         }
         Some(OuterHeaderCreation::Udp { to, port }) => Some(Out::Udp {
             to: SocketAddr::new(to, port),
@@ -102,7 +160,7 @@ fn out(forwarding: &Forwarding, qfi: Option<Qfi>, urls: &mut Vec<String>) -> Opt
         None => match forwarding.destination {
             Interface::Core | Interface::SgiLan => Some(Out::N6),
             Interface::ControlPlane => Some(Out::ControlPlane),
-            Interface::Access => None,
+            Interface::Access | Interface::LiFunction => None,
         },
     }
 }

@@ -1,9 +1,9 @@
 //! All compiled rules of a session.
 
-use qlink_pfcp::model::{FarId, OuterHeaderRemoval, PdrId, Precedence};
+use qlink_pfcp::model::{Destination, FarId, OuterHeaderRemoval, PdrId, Precedence};
 use qlink_types::ids::ContentId;
 
-use super::action::Action;
+use super::action::{Action, CopiesAt, Out, RedirectAt};
 use super::list::{QerList, UrrList};
 use super::pattern::{Key, PacketMeta};
 use super::search::Search;
@@ -50,6 +50,8 @@ pub struct RuleBlock {
     /// By index of the usage rule.
     pub(super) quota_actions: Box<[Option<Action>]>,
     pub(super) urls: Box<[String]>,
+    pub(super) redirects: Box<[Destination]>,
+    pub(super) copies: Box<[Box<[Out]>]>,
 }
 
 impl RuleBlock {
@@ -92,6 +94,30 @@ impl RuleBlock {
     #[must_use]
     pub fn redirect_url(&self, place: u16) -> Option<&str> {
         self.urls.get(usize::from(place)).map(String::as_str)
+    }
+
+    /// The destination that an action redirects to.
+    #[must_use]
+    pub fn redirect(&self, RedirectAt(place): RedirectAt) -> Option<&Destination> {
+        self.redirects.get(usize::from(place))
+    }
+
+    /// Every destination that packets are redirected to.
+    #[must_use]
+    pub const fn redirects(&self) -> &[Destination] {
+        &self.redirects
+    }
+
+    /// The tunnels that get copies of an action's packets.
+    #[must_use]
+    pub fn copies(&self, CopiesAt(place): CopiesAt) -> &[Out] {
+        self.copies.get(usize::from(place)).map_or(&[], |of| of)
+    }
+
+    /// Whether any rule makes copies.
+    #[must_use]
+    pub const fn makes_copies(&self) -> bool {
+        !self.copies.is_empty()
     }
 
     /// Bytes of memory behind it.

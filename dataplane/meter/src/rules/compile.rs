@@ -8,7 +8,7 @@ use qlink_pfcp::model::{
     UeAddress, UeRole, UrrId,
 };
 
-use super::action::Action;
+use super::action::{Action, Referred};
 use super::block::{CompiledPdr, ProofRule, RuleBlock};
 use super::list::{IndexList, QerList, UrrList};
 use super::pattern::{End, Pattern};
@@ -118,7 +118,8 @@ impl<'a, A: ApplicationFilters> Compiler<'a, A> {
     fn block(&self) -> Result<RuleBlock, CompileError> {
         let mut ordered: Vec<&Pdr> = self.model.pdrs.values().collect();
         ordered.sort_by_key(|pdr| (pdr.precedence, pdr.id));
-        let (mut pdrs, mut proofs, mut urls) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut pdrs, mut proofs) = (Vec::new(), Vec::new());
+        let mut referred = Referred::default();
         let (mut uplink, mut downlink) = (Vec::new(), Vec::new());
         for pdr in ordered {
             let urrs = self.urr_list(pdr)?;
@@ -139,16 +140,18 @@ impl<'a, A: ApplicationFilters> Compiler<'a, A> {
             if side.len() > PATTERNS_MAX {
                 return Err(CompileError::TooLarge);
             }
-            pdrs.push(self.pdr(pdr, urrs, &mut urls)?);
+            pdrs.push(self.pdr(pdr, urrs, &mut referred)?);
         }
-        let quota_actions = self.quota_actions(&mut urls)?;
+        let quota_actions = self.quota_actions(&mut referred)?;
         Ok(RuleBlock {
             pdrs: pdrs.into(),
             uplink: Search::new(uplink),
             downlink: Search::new(downlink),
             proofs: proofs.into(),
             quota_actions,
-            urls: urls.into(),
+            urls: referred.urls.into(),
+            redirects: referred.redirects.into(),
+            copies: referred.copies.into(),
         })
     }
 
@@ -156,7 +159,7 @@ impl<'a, A: ApplicationFilters> Compiler<'a, A> {
         &self,
         pdr: &Pdr,
         urrs: UrrList,
-        urls: &mut Vec<String>,
+        referred: &mut Referred,
     ) -> Result<CompiledPdr, CompileError> {
         let unknown = CompileError::FarUnknown(pdr.id);
         let id = pdr.far.ok_or(unknown)?;
@@ -169,19 +172,23 @@ impl<'a, A: ApplicationFilters> Compiler<'a, A> {
             precedence: pdr.precedence,
             removal: pdr.removal,
             far: id,
-            action: Action::compile(far, qfi, urls).ok_or(CompileError::FarIncomplete(id))?,
+            action: Action::compile(far, qfi, referred).ok_or(CompileError::FarIncomplete(id))?,
             urrs,
             qers,
         })
     }
 
-    fn quota_actions(&self, urls: &mut Vec<String>) -> Result<Box<[Option<Action>]>, CompileError> {
+    fn quota_actions(
+        &self,
+        referred: &mut Referred,
+    ) -> Result<Box<[Option<Action>]>, CompileError> {
         let mut actions = Vec::with_capacity(self.model.urrs.len());
         for urr in self.model.urrs.values() {
             let far = urr.quota_action.and_then(|id| self.model.fars.get(&id));
             actions.push(match far {
                 Some(far) => Some(
-                    Action::compile(far, None, urls).ok_or(CompileError::FarIncomplete(far.id))?,
+                    Action::compile(far, None, referred)
+                        .ok_or(CompileError::FarIncomplete(far.id))?,
                 ),
                 None => None,
             });

@@ -22,7 +22,7 @@ mod pattern;
 mod search;
 mod set;
 
-pub use action::{Action, Out};
+pub use action::{Action, CopiesAt, Out, RedirectAt};
 pub use block::{CompiledPdr, ProofRule, RuleBlock};
 pub use compile::{ApplicationFilters, CompileError, NoApplications, PATTERNS_MAX};
 pub use list::{IndexList, PDR_QERS_MAX, PDR_URRS_MAX, QerList, UrrList};

@@ -110,6 +110,7 @@ const fn interface_bits(interface: Interface) -> u64 {
         Interface::Core => 2,
         Interface::SgiLan => 3,
         Interface::ControlPlane => 4,
+        Interface::LiFunction => 5,
     }
 }
 

@@ -52,6 +52,7 @@ fn session(pdrs: Vec<Pdr>) -> SessionModel {
             redirect: None,
             transport_marking: None,
         }),
+        duplicating: Vec::new(),
         bar: None,
     };
     SessionModel {

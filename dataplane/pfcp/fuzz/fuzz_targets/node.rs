@@ -7,7 +7,7 @@
 mod arbitrary;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use arbitrary::{Source, message};
@@ -16,11 +16,8 @@ use qlink_pfcp::Cause;
 use qlink_pfcp::model::*;
 use qlink_pfcp::node::*;
 use qlink_pfcp::sim::{Smf, SmfConfig};
-use qlink_pfcp::testing::{Pool, open_qer, uplink, usual_session, volume_urr};
+use qlink_pfcp::testing::{Pool, SMF, UPF, node_config, open_qer, uplink, usual_session, volume_urr};
 use qlink_pfcp::wire::*;
-
-const UPF: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 8805);
-const SMF: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)), 8805);
 
 /// Steps of a conversation.
 const STEPS: usize = 48;
@@ -38,25 +35,11 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let config = NodeConfig {
-            node: NodeId::V4(Ipv4Addr::new(10, 0, 0, 1)),
-            v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
-            v6: None,
-            recovery: Time::new(1_700_000_000),
-            start: 1,
-            key: SeidKey::new([3; 32]),
-            peers: vec![PeerPrefix {
-                address: SMF.ip(),
-                length: 24,
-            }],
-            request_port: RequestPort::Standard,
-            networks: Networks::Any,
-            features: FEATURES,
-            enterprise: ENTERPRISE_ID,
             limits: NodeLimits {
                 sessions: 6,
                 ..NodeLimits::default()
             },
-            timers: Timers::default(),
+            ..node_config()
         };
         Self {
             node: Node::new(config),

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::endpoint::{Environment, resolve};
-use super::forwarding::{Bar, BarChanges, Far, FarChanges, Forwarding, OuterHeaderCreation};
+use super::forwarding::{
+    Bar, BarChanges, Duplication, Far, FarChanges, Forwarding, OuterHeaderCreation,
+};
 use super::ids::UrrId;
 use super::limits::ModelLimits;
 use super::networks::Port;
@@ -218,6 +220,7 @@ fn update_pdr(pdr: &mut Pdr, wanted: &PdrChanges) {
 fn update_far(far: &mut Far, wanted: &FarChanges) -> Result<(), Rejection> {
     replace!(far, wanted: action);
     put!(far, wanted; bar);
+    update_duplications(far, wanted)?;
     let touched = wanted.destination.is_some()
         || wanted.network_instance.is_some()
         || wanted.outer.is_some()
@@ -245,6 +248,24 @@ fn update_far(far: &mut Far, wanted: &FarChanges) -> Result<(), Rejection> {
     replace!(forwarding, wanted: destination);
     put!(forwarding, wanted; network_instance, outer, redirect, transport_marking);
     far.forwarding = Some(forwarding);
+    Ok(())
+}
+
+fn update_duplications(far: &mut Far, wanted: &FarChanges) -> Result<(), Rejection> {
+    for (place, wanted) in wanted.duplicating.iter().enumerate() {
+        if let Some(duplication) = far.duplicating.get_mut(place) {
+            replace!(duplication, wanted: destination);
+            put!(duplication, wanted; outer, transport_marking);
+            continue;
+        }
+        let rule = FailedRule::Far(far.id);
+        let missing = || Rejection::missing(IeType::DESTINATION_INTERFACE, rule);
+        far.duplicating.push(Duplication {
+            destination: wanted.destination.ok_or_else(missing)?,
+            outer: wanted.outer,
+            transport_marking: wanted.transport_marking,
+        });
+    }
     Ok(())
 }
 

@@ -350,7 +350,7 @@ fn forwarding_without_parameters_is_refused() {
         Some(IeType::FORWARDING_PARAMETERS)
     );
 
-    far.action = ApplyAction::Drop;
+    far.action = ApplyAction::Drop { duplicate: false };
     let half = SessionChange {
         create_fars: vec![far],
         update_fars: vec![FarChanges {
@@ -364,6 +364,74 @@ fn forwarding_without_parameters_is_refused() {
         refusal(&half).offending,
         Some(IeType::DESTINATION_INTERFACE)
     );
+}
+
+#[test]
+fn copies_need_somewhere_to_go_and_are_bounded() {
+    let far = Far {
+        action: ApplyAction::Drop { duplicate: true },
+        ..to_core(3)
+    };
+    let created = |far: &Far| SessionChange {
+        create_fars: vec![far.clone()],
+        ..SessionChange::default()
+    };
+    let nowhere = refusal(&created(&far));
+    assert_eq!(nowhere.cause, Cause::ConditionalMissing);
+    assert_eq!(nowhere.offending, Some(IeType::DUPLICATING_PARAMETERS));
+
+    let copy = Duplication {
+        destination: Interface::LiFunction,
+        outer: None,
+        transport_marking: None,
+    };
+    let many = Far {
+        duplicating: vec![copy; MAX_DUPLICATIONS + 1],
+        ..far
+    };
+    assert_eq!(refusal(&created(&many)).cause, Cause::NoResources);
+    // Nothing but copies goes there.
+    let mut intercepted = to_core(3);
+    let forwarding = intercepted.forwarding.as_mut().unwrap();
+    forwarding.destination = Interface::LiFunction;
+    let refused = refusal(&created(&intercepted));
+    assert_eq!(refused.offending, Some(IeType::DESTINATION_INTERFACE));
+}
+
+#[test]
+fn an_update_changes_copies_in_their_order_and_adds_further_ones() {
+    let wanted = |destination, marking| DuplicationChanges {
+        destination,
+        outer: None,
+        transport_marking: Some((marking, 1)),
+    };
+    let change = |duplicating| SessionChange {
+        create_fars: vec![to_core(3)],
+        update_fars: vec![FarChanges {
+            id: FarId::new(3),
+            duplicating,
+            ..FarChanges::default()
+        }],
+        ..SessionChange::default()
+    };
+    let core = Some(Interface::Core);
+
+    let added = change(vec![wanted(core, 1), wanted(core, 2)]);
+    let (model, mut pool) = standing();
+    let (model, resolution) = change_with(&model, &added, &mut pool).unwrap();
+    drop(resolution);
+    let next = SessionChange {
+        create_fars: Vec::new(),
+        ..change(vec![wanted(None, 3)])
+    };
+    let (model, _) = change_with(&model, &next, &mut pool).unwrap();
+
+    let copies = &model.fars[&FarId::new(3)].duplicating;
+    let markings: Vec<_> = copies.iter().map(|copy| copy.transport_marking).collect();
+    assert_eq!(markings, [Some((3, 1)), Some((2, 1))]);
+    let half = change(vec![wanted(None, 1)]);
+    let missing = Some(IeType::DESTINATION_INTERFACE);
+    assert_eq!(refusal(&half).offending, missing);
 }
 
 #[test]

@@ -9,6 +9,10 @@ pub const MAX_PDRS: usize = 128;
 /// Most forwarding rules of a session (chosen: one for each detection rule).
 pub const MAX_FARS: usize = MAX_PDRS;
 
+/// Most copies that are made of a packet (chosen: one for each of the agencies that may listen to a
+/// subscriber at once, and each costs as much as the packet).
+pub const MAX_DUPLICATIONS: usize = 4;
+
 /// Most usage rules of a session (chosen: one for each `QoS` flow; each holds counters).
 pub const MAX_URRS: usize = 64;
 

@@ -26,16 +26,16 @@ mod usage_rule;
 
 pub use endpoint::{Claim, Endpoint, Endpoints, Environment, Families};
 pub use forwarding::{
-    ApplyAction, Bar, BarChanges, Buffering, Far, FarChanges, Forwarding, OuterHeaderCreation,
-    Redirect,
+    ApplyAction, Bar, BarChanges, Buffering, Destination, Duplication, DuplicationChanges, Far,
+    FarChanges, Forwarding, OuterHeaderCreation, Redirect,
 };
 pub use ids::{
     BarId, FSeid, FTeid, FarId, NodeId, PdrId, Precedence, QerId, Qfi, Seid, SmfSetId, Time,
     TrafficEndpointId, UrrId,
 };
 pub use limits::{
-    MAX_BARS, MAX_FARS, MAX_FILTERS, MAX_LINKED, MAX_PDRS, MAX_QERS, MAX_RULES_OF_PDR, MAX_SPLITS,
-    MAX_URRS, ModelLimits,
+    MAX_BARS, MAX_DUPLICATIONS, MAX_FARS, MAX_FILTERS, MAX_LINKED, MAX_PDRS, MAX_QERS,
+    MAX_RULES_OF_PDR, MAX_SPLITS, MAX_URRS, ModelLimits,
 };
 pub use networks::{Networks, Port};
 pub use packet::{

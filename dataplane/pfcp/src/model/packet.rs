@@ -17,6 +17,8 @@ pub enum Interface {
     SgiLan,
     /// The control plane function: packets for and from an SMF (router advertisements).
     ControlPlane,
+    /// The function that intercepts: where copies go, and nothing comes from.
+    LiFunction,
 }
 
 /// A network instance (a data network name or a label), 1 to 100 bytes.
@@ -139,6 +141,17 @@ pub struct Pdi {
 }
 
 impl Pdi {
+    /// Whether nothing but the tunnel of a packet is looked at.
+    #[must_use]
+    pub const fn matches_tunnels_alone(&self) -> bool {
+        self.ue.is_none()
+            && self.filters.is_empty()
+            && self.application.is_none()
+            && self.qfis.is_empty()
+            && self.endpoint.is_none()
+            && !self.names_contents()
+    }
+
     /// Whether the rule measures contents instead of detecting packets.
     #[must_use]
     pub const fn names_contents(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::forwarding::{ApplyAction, Far};
-use super::limits::{MAX_LINKED, MAX_RULES_OF_PDR, ModelLimits};
+use super::limits::{MAX_DUPLICATIONS, MAX_LINKED, MAX_RULES_OF_PDR, ModelLimits};
 use super::packet::{Interface, LocalFTeid, Pdi, Pdr, UeAddress};
 use super::rejection::{FailedRule, Rejection};
 use super::session::{SessionChange, SessionModel};
@@ -140,6 +140,8 @@ fn check_addressed(pdr: &Pdr) -> Result<(), Rejection> {
         Interface::Access | Interface::ControlPlane => needed(IeType::F_TEID),
         Interface::Core | Interface::SgiLan if ue.is_none() => needed(IeType::UE_IP_ADDRESS),
         Interface::Core | Interface::SgiLan => Ok(()),
+        // Nothing comes from there.
+        Interface::LiFunction => Err(INVALID.about(IeType::SOURCE_INTERFACE)),
     }
 }
 
@@ -183,12 +185,20 @@ fn is_host_v6((address, length): (Ipv6Addr, u8)) -> bool {
 }
 
 fn check_far(far: &Far) -> Result<(), Rejection> {
-    match far.action {
-        ApplyAction::Forward { .. } if far.forwarding.is_none() => Err(Rejection::missing(
-            IeType::FORWARDING_PARAMETERS,
-            FailedRule::Far(far.id),
-        )),
-        ApplyAction::Forward { .. } | ApplyAction::Drop | ApplyAction::Buffer { .. } => Ok(()),
+    let rule = FailedRule::Far(far.id);
+    bounded(far.duplicating.len(), MAX_DUPLICATIONS).map_err(|wrong| wrong.of(rule))?;
+    if far.action.duplicates() && far.duplicating.is_empty() {
+        return Err(Rejection::missing(IeType::DUPLICATING_PARAMETERS, rule));
+    }
+    match &far.forwarding {
+        None if matches!(far.action, ApplyAction::Forward { .. }) => {
+            Err(Rejection::missing(IeType::FORWARDING_PARAMETERS, rule))
+        }
+        // Only copies go there.
+        Some(to) if to.destination == Interface::LiFunction => {
+            Err(INVALID.about(IeType::DESTINATION_INTERFACE).of(rule))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use super::event::{Effect, End, Note};
 use super::machine::{Node, Peer, Purpose, State, Turn};
 use super::outbox::Due;
 use super::receive::Origin;
-use super::record::{AssociationRecord, Record};
+use super::record::{AssociationRecord, Record, preferred_first};
 use crate::cause::Cause;
 use crate::model::{NodeId, Seid, Time};
 use crate::wire::{
@@ -37,6 +37,7 @@ impl Node {
                 recovery: request.recovery,
                 features: request.cp_features.unwrap_or_default(),
                 set: request.set.clone(),
+                alternatives: preferred_first(&request.alternatives),
             },
         );
         let answer = AssociationSetupResponse {
@@ -76,9 +77,13 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&request.node) else {
             return self.refuse(turn, origin, Seid::default(), Cause::NoAssociation);
         };
-        if request.cp_features.is_some() || request.set.is_some() {
+        let alternatives = preferred_first(&request.alternatives);
+        if request.cp_features.is_some() || request.set.is_some() || !alternatives.is_empty() {
             peer.features = request.cp_features.unwrap_or(peer.features);
             peer.set = request.set.clone().or_else(|| peer.set.clone());
+            if !alternatives.is_empty() {
+                peer.alternatives = alternatives;
+            }
             let record = peer.record(&request.node);
             turn.effects
                 .push(Effect::Persist(Record::Association(record)));
@@ -121,6 +126,7 @@ impl Node {
             up_features: Some(self.config.features),
             cp_features: None,
             set: None,
+            alternatives: Vec::new(),
             resources: Vec::new(),
         };
         self.request(turn, peer, None, &request.into(), Purpose::Setup);
@@ -140,6 +146,7 @@ impl Node {
             up_features: None,
             cp_features: None,
             set: None,
+            alternatives: Vec::new(),
             release: Some(ReleaseRequest {
                 release: true,
                 reports_sent: false,
@@ -263,6 +270,7 @@ impl Node {
                 recovery: answer.recovery,
                 features: answer.cp_features.unwrap_or_default(),
                 set: answer.set.clone(),
+                alternatives: Vec::new(),
             },
         );
     }
@@ -271,6 +279,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
+        peer.tried = 0;
         if matches!(peer.state, State::Silent(_)) {
             peer.state = State::Up;
             turn.note(Note::AssociationBack(node.clone()));
@@ -282,6 +291,9 @@ impl Node {
         turn.note(Note::Unanswered(to));
         match purpose {
             Purpose::Heartbeat(node) => {
+                if self.ask_next_of_set(turn, &node, to) {
+                    return;
+                }
                 if let Some(peer) = self.peers.get_mut(&node)
                     && peer.state == State::Up
                 {
@@ -356,6 +368,8 @@ impl Peer {
             recovery: record.recovery,
             features: record.features,
             set: record.set.clone(),
+            alternatives: record.alternatives.clone(),
+            tried: 0,
             state: State::Up,
             heartbeat,
             sessions: BTreeSet::new(),
@@ -371,6 +385,7 @@ impl Peer {
             recovery: self.recovery,
             features: self.features,
             set: self.set.clone(),
+            alternatives: self.alternatives.clone(),
         }
     }
 }

@@ -29,9 +29,13 @@ pub const FEATURES: UpFeatures = UpFeatures::NONE
     .with(UpFeatures::DDND)
     // Sessions of a part of a node that failed are ended or moved together.
     .with(UpFeatures::RESPS)
-    // Another function of a set may take sessions over.
+    // Another function of a set may take sessions over, with an association of its own or of the
+    // set.
     .with(UpFeatures::MPAS)
+    .with(UpFeatures::SSET)
     // What rules have in common is stated once.
     .with(UpFeatures::PDIU)
-    // Plain HTTP requests are redirected.
-    .with(UpFeatures::TREU);
+    // Plain HTTP requests are redirected, and packets to other destinations.
+    .with(UpFeatures::TREU)
+    // Packets are redirected to other ports too.
+    .with(UpFeatures::RATP);

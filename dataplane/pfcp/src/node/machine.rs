@@ -11,10 +11,10 @@ use super::outbox::Outbox;
 use super::record::{AssociationRecord, EndAnswer, Record};
 use super::report::Batch;
 use super::session::{Retries, Session};
-use super::sets::{Farewells, Sweep};
+use super::sets::{Farewells, Sweep, is_of_set};
 use crate::model::{ApplicationId, Endpoints, FSeid, NodeId, Seid, SessionModel, SmfSetId, Time};
 use crate::peers::PeerIndex;
-use crate::wire::{Codec, CpFeatures, Header, Message, Pfd, Sequence};
+use crate::wire::{Codec, CpAddress, CpFeatures, Header, Message, Pfd, Sequence};
 
 /// What one of our requests is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,10 @@ pub(super) struct Peer {
     pub(super) features: CpFeatures,
     /// The set of functions that share its sessions.
     pub(super) set: Option<SmfSetId>,
+    /// Where other functions of its set are, in the order in which they are tried.
+    pub(super) alternatives: Vec<CpAddress>,
+    /// How many of them were tried since one of the set answered.
+    pub(super) tried: usize,
     pub(super) state: State,
     pub(super) heartbeat: Duration,
     pub(super) sessions: BTreeSet<Seid>,
@@ -288,7 +292,7 @@ impl Node {
     /// Whether a peer at this address has an association.
     pub(super) fn is_associated(&self, address: IpAddr) -> bool {
         let mut peers = self.peers.values();
-        peers.any(|peer| peer.address.ip() == address)
+        peers.any(|peer| peer.address.ip() == address || is_of_set(peer, address))
     }
 
     /// Ends an association here; its sessions are deleted one by one.

@@ -21,9 +21,9 @@ use qlink_types::codec::{Blob, Decode, DecodeError, Encode, Reader};
 use crate::address::{decode_endpoint, encode_endpoint};
 use crate::model::{FSeid, NodeId, Seid, SessionChange, SmfSetId, Time, UsageReport};
 use crate::wire::{
-    ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest, Codec, CpFeatures, Header,
-    MAX_MESSAGE_BYTES, Message, PfdManagementRequest, ReportFlags, Sequence,
-    SessionEstablishmentRequest, SessionReportRequest, SessionSets,
+    AlternativeSmf, ApplicationPfds, AssociationReleaseRequest, AssociationSetupRequest, Codec,
+    CpAddress, CpFeatures, Header, MAX_MESSAGE_BYTES, Message, PfdManagementRequest, ReportFlags,
+    Sequence, SessionEstablishmentRequest, SessionReportRequest, SessionSets,
 };
 
 const MAGIC: [u8; 4] = *b"QPFN";
@@ -61,6 +61,8 @@ pub struct AssociationRecord {
     pub features: CpFeatures,
     /// The set of functions that share its sessions.
     pub set: Option<SmfSetId>,
+    /// Where other functions of its set are, the preferred ones first.
+    pub alternatives: Vec<CpAddress>,
 }
 
 /// A change of what stands.
@@ -252,6 +254,13 @@ impl Record {
     }
 }
 
+/// Addresses in the order in which they are tried.
+pub(super) fn preferred_first(stated: &[AlternativeSmf]) -> Vec<CpAddress> {
+    let preferred = stated.iter().filter(|one| one.preferred);
+    let others = stated.iter().filter(|one| !one.preferred);
+    preferred.chain(others).map(|one| one.address).collect()
+}
+
 impl AssociationRecord {
     fn new(peer: SocketAddr, message: &AssociationSetupRequest) -> Self {
         Self {
@@ -260,6 +269,7 @@ impl AssociationRecord {
             recovery: message.recovery,
             features: message.cp_features.unwrap_or_default(),
             set: message.set.clone(),
+            alternatives: preferred_first(&message.alternatives),
         }
     }
 
@@ -270,6 +280,15 @@ impl AssociationRecord {
             up_features: None,
             cp_features: Some(self.features),
             set: self.set.clone(),
+            // The order says which are preferred.
+            alternatives: self
+                .alternatives
+                .iter()
+                .map(|address| AlternativeSmf {
+                    address: *address,
+                    preferred: false,
+                })
+                .collect(),
             resources: Vec::new(),
         }
     }

@@ -13,7 +13,7 @@
 //! an index would cost every session memory.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::event::{Effect, Note};
 use super::machine::{Node, Peer, Purpose, State, Turn};
@@ -23,11 +23,11 @@ use super::record::{LastUsage, Record};
 use super::report::{MAX_USAGE_IN_REPORT, report_address};
 use super::session::{LastWord, Session, Task};
 use crate::cause::Cause;
-use crate::model::{NodeId, Rejection, Seid, UsageReport};
+use crate::model::{FSeid, NodeId, Rejection, Seid, UsageReport};
 use crate::wire::{
-    CauseCode, CpAddress, IeType, Message, SessionChangeInfo, SessionModificationRequest,
-    SessionReportResponse, SessionSetDeletionRequest, SessionSetDeletionResponse,
-    SessionSetModificationRequest, SessionSetModificationResponse,
+    CauseCode, CpAddress, CpFeatures, IeType, Message, SessionChangeInfo,
+    SessionModificationRequest, SessionReportResponse, SessionSetDeletionRequest,
+    SessionSetDeletionResponse, SessionSetModificationRequest, SessionSetModificationResponse,
 };
 
 /// Set deletions in work at once (chosen: each holds the numbers of its sessions).
@@ -379,13 +379,14 @@ impl Node {
     /// Whether the control plane function at an address may ask about the sessions of `owner`: it
     /// is that one, or one of the same set.
     ///
-    /// Source: TS 29.244 §5.22.3.
+    /// Source: TS 29.244 §5.22.2 and §5.22.3.
     pub(super) fn serves(&self, owner: &NodeId, address: IpAddr) -> bool {
         let Some(owner) = self.peers.get(owner) else {
             return false;
         };
         let mut there = self.peers.values();
         owner.address.ip() == address
+            || is_of_set(owner, address)
             || there.any(|peer| peer.address.ip() == address && is_sibling(peer, owner))
     }
 
@@ -402,6 +403,10 @@ impl Node {
         let Some(owner) = self.peers.get(&session.owner) else {
             return Ok(None);
         };
+        // The association is that of the whole set; who it is now, the session endpoint says.
+        if owner.features.has(CpFeatures::SSET) {
+            return Ok(None);
+        }
         let at = origin.from.ip();
         let unfit = Rejection::new(Cause::NoAssociation).about(IeType::NODE_ID);
         let new = match &request.node {
@@ -423,6 +428,58 @@ impl Node {
             return Err(Rejection::new(Cause::NoResources));
         }
         Ok(Some(name.clone()))
+    }
+
+    /// The function of a set with one association does not answer: the next one of the set is asked,
+    /// and has its sessions, under the same numbers. `false` when there is none left to ask.
+    ///
+    /// Source: TS 29.244 §5.22.2.
+    pub(super) fn ask_next_of_set(
+        &mut self,
+        turn: &mut Turn<'_>,
+        node: &NodeId,
+        gone: SocketAddr,
+    ) -> bool {
+        let Some(peer) = self.peers.get_mut(node) else {
+            return false;
+        };
+        if !peer.features.has(CpFeatures::SSET) || peer.address != gone || peer.state != State::Up {
+            return false;
+        }
+        let mut left = peer.alternatives.iter().enumerate().skip(peer.tried);
+        let Some((place, next)) = left.find(|(_, one)| !one.has(gone.ip())) else {
+            return false;
+        };
+        let next = *next;
+        let (v4, v6) = (next.v4.map(IpAddr::V4), next.v6.map(IpAddr::V6));
+        let same = v4
+            .filter(|_| gone.is_ipv4())
+            .or_else(|| v6.filter(|_| gone.is_ipv6()));
+        let Some(address) = same.or(v4).or(v6) else {
+            return false;
+        };
+        peer.tried = place.saturating_add(1);
+        peer.address.set_ip(address);
+        peer.heartbeat = turn.now;
+        let moves: Vec<Move> = peer
+            .sessions
+            .iter()
+            .map(|session| Move {
+                session: *session,
+                owner: node.clone(),
+                address: next,
+            })
+            .collect();
+        let record = Record::Association(peer.record(node));
+        turn.effects.push(Effect::Persist(record));
+        turn.note(Note::SessionsLeft(node.clone(), moves.len()));
+        for step in moves {
+            let known = self.sessions.get(&step.session);
+            if known.is_some_and(|session| is_at(&session.remote, gone.ip())) {
+                self.move_session(turn, &step);
+            }
+        }
+        true
     }
 
     /// A control plane function does not answer any more: another one of its set that does gets
@@ -462,6 +519,21 @@ impl Node {
         for step in moves {
             self.move_session(turn, &step);
         }
+    }
+}
+
+/// Whether `address` is that of a function of a set with one association: one that it named, or any
+/// that may speak to us when it named none.
+pub(super) fn is_of_set(owner: &Peer, address: IpAddr) -> bool {
+    let mut named = owner.alternatives.iter();
+    owner.features.has(CpFeatures::SSET)
+        && (owner.alternatives.is_empty() || named.any(|one| one.has(address)))
+}
+
+fn is_at(remote: &FSeid, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => remote.v4 == Some(address),
+        IpAddr::V6(address) => remote.v6 == Some(address),
     }
 }
 

@@ -130,6 +130,8 @@ features! {
     TSCU = 8 / 7;
     /// Multipath TCP.
     MPTCP = 8 / 8;
+    /// Redirection to another port.
+    RATP = 10 / 5;
     /// Sessions of a part of a node that failed are ended or moved together.
     RESPS = 10 / 6;
 }

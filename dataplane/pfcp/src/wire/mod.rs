@@ -100,6 +100,7 @@ mod node;
 mod numbers;
 mod ours;
 mod pfd;
+mod redirect;
 mod rules;
 mod session;
 mod sets;

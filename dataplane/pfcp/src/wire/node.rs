@@ -7,6 +7,7 @@ use super::features::{CpFeatures, UpFeatures};
 use super::ie::{Group, Octets, Part, Value, Writer, flags, message};
 use super::numbers::{CauseCode, IeType};
 use super::pfd::ApplicationPfds;
+use super::sets::AlternativeSmf;
 use super::values::flag;
 use crate::model::{Interface, NetworkInstance, NodeId, SmfSetId, Time};
 
@@ -57,6 +58,8 @@ message! {
         cp_features: Option<CpFeatures> = optional CP_FUNCTION_FEATURES,
         /// The set that it belongs to, when it is a control plane function.
         set: Option<SmfSetId> = optional SMF_SET_ID,
+        /// Where other functions of its set are.
+        alternatives: Vec<AlternativeSmf> = list ALTERNATIVE_SMF_IP_ADDRESS,
         /// Its user plane addresses.
         resources: Vec<UserPlaneResource> = list USER_PLANE_IP_RESOURCE_INFORMATION,
     }
@@ -93,6 +96,8 @@ message! {
         cp_features: Option<CpFeatures> = optional CP_FUNCTION_FEATURES,
         /// The set that it belongs to, when it is a control plane function.
         set: Option<SmfSetId> = optional SMF_SET_ID,
+        /// Where other functions of its set are.
+        alternatives: Vec<AlternativeSmf> = list ALTERNATIVE_SMF_IP_ADDRESS,
         /// A user plane function wants to leave.
         release: Option<ReleaseRequest> = optional PFCP_ASSOCIATION_RELEASE_REQUEST,
         /// How long the control plane function may take until it releases.

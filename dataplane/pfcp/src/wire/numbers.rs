@@ -154,6 +154,7 @@ numbers! {
     USER_PLANE_PATH_FAILURE_REPORT = 102, "User Plane Path Failure Report";
     REMOTE_GTPU_PEER = 103, "Remote GTP-U Peer";
     UR_SEQN = 104, "UR-SEQN";
+    UPDATE_DUPLICATING_PARAMETERS = 105, "Update Duplicating Parameters";
     ACTIVATE_PREDEFINED_RULES = 106, "Activate Predefined Rules";
     DEACTIVATE_PREDEFINED_RULES = 107, "Deactivate Predefined Rules";
     FAR_ID = 108, "FAR ID";

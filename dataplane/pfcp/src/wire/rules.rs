@@ -4,10 +4,11 @@ use super::defect::Fault;
 use super::ie::{Group, Part, Writer, flags, part};
 use super::numbers::IeType;
 use crate::model::{
-    ApplyAction, Bar, BarChanges, BarId, Buffering, Far, FarChanges, FarId, Forwarding, Gate,
-    Interface, MeasurementInformation, NetworkInstance, OuterHeaderCreation, Pdi, Pdr, PdrChanges,
-    PdrId, Precedence, Qer, QerChanges, QerId, Redirect, SessionChange, Split, TrafficEndpoint,
-    TrafficEndpointChanges, TrafficEndpointId, Urr, UrrChanges, UrrId, UsageReport,
+    ApplyAction, Bar, BarChanges, BarId, Buffering, Duplication, DuplicationChanges, Far,
+    FarChanges, FarId, Forwarding, Gate, Interface, MeasurementInformation, NetworkInstance,
+    OuterHeaderCreation, Pdi, Pdr, PdrChanges, PdrId, Precedence, Qer, QerChanges, QerId, Redirect,
+    SessionChange, Split, TrafficEndpoint, TrafficEndpointChanges, TrafficEndpointId, Urr,
+    UrrChanges, UrrId, UsageReport,
 };
 
 part!(Pdi {
@@ -50,10 +51,20 @@ part!(Pdr {
 } refuses [ACTIVATE_PREDEFINED_RULES, ACTIVATION_TIME, DEACTIVATION_TIME, MAR_ID]);
 
 impl Group<'_> {
-    /// A precedence; a rule without is looked at last. Between parts of a gateway (Sxa), where only
-    /// tunnel endpoints are matched, none is stated.
+    /// The precedence of a rule. Between parts of a gateway (Sxa), where nothing but tunnels is
+    /// matched, none is stated and none is needed; everywhere else it is mandatory.
+    ///
+    /// Source: TS 29.244 §7.5.2.2, table 7.5.2.2-1.
     fn or_last(&self, ie: IeType) -> Result<Precedence, Fault> {
-        Ok(self.optional(ie)?.unwrap_or(Precedence::new(u32::MAX)))
+        if let Some(precedence) = self.optional(ie)? {
+            return Ok(precedence);
+        }
+        let pdi: Pdi = self.required(IeType::PDI)?;
+        if pdi.matches_tunnels_alone() {
+            Ok(Precedence::new(u32::MAX))
+        } else {
+            Err(Fault::missing(ie))
+        }
     }
 }
 
@@ -83,6 +94,18 @@ part!(Forwarding {
     transport_marking: optional TRANSPORT_LEVEL_MARKING,
 } refuses [FORWARDING_POLICY, HEADER_ENRICHMENT]);
 
+part!(Duplication {
+    destination: required DESTINATION_INTERFACE,
+    outer: optional OUTER_HEADER_CREATION,
+    transport_marking: optional TRANSPORT_LEVEL_MARKING,
+} refuses [FORWARDING_POLICY]);
+
+part!(DuplicationChanges {
+    destination: optional DESTINATION_INTERFACE,
+    outer: optional OUTER_HEADER_CREATION,
+    transport_marking: optional TRANSPORT_LEVEL_MARKING,
+} refuses [FORWARDING_POLICY]);
+
 impl Part for Far {
     fn take(group: &Group<'_>) -> Result<Self, Fault> {
         group.refuse(&[IeType::REDUNDANT_TRANSMISSION_PARAMETERS])?;
@@ -90,10 +113,14 @@ impl Part for Far {
             id: group.required(IeType::FAR_ID)?,
             action: group.required(IeType::APPLY_ACTION)?,
             forwarding: group.optional(IeType::FORWARDING_PARAMETERS)?,
+            duplicating: group.list(IeType::DUPLICATING_PARAMETERS)?,
             bar: group.optional(IeType::BAR_ID)?,
         };
         if matches!(far.action, ApplyAction::Forward { .. }) && far.forwarding.is_none() {
             return Err(Fault::missing_here(IeType::FORWARDING_PARAMETERS));
+        }
+        if far.action.duplicates() && far.duplicating.is_empty() {
+            return Err(Fault::missing_here(IeType::DUPLICATING_PARAMETERS));
         }
         Ok(far)
     }
@@ -104,7 +131,11 @@ impl Part for Far {
         if matches!(self.action, ApplyAction::Forward { .. }) && self.forwarding.is_none() {
             out.fail();
         }
+        if self.action.duplicates() && self.duplicating.is_empty() {
+            out.fail();
+        }
         out.optional(IeType::FORWARDING_PARAMETERS, &self.forwarding);
+        out.list(IeType::DUPLICATING_PARAMETERS, &self.duplicating);
         out.optional(IeType::BAR_ID, &self.bar);
     }
 }
@@ -142,6 +173,7 @@ impl Part for FarChanges {
             outer: forwarding.outer,
             redirect: forwarding.redirect,
             transport_marking: forwarding.transport_marking,
+            duplicating: group.list(IeType::UPDATE_DUPLICATING_PARAMETERS)?,
             bar: group.optional(IeType::BAR_ID)?,
             send_end_marker: forwarding.flags.send_end_marker,
         })
@@ -162,6 +194,7 @@ impl Part for FarChanges {
         out.required(IeType::FAR_ID, &self.id);
         out.optional(IeType::APPLY_ACTION, &self.action);
         out.defaulted(IeType::UPDATE_FORWARDING_PARAMETERS, &forwarding);
+        out.list(IeType::UPDATE_DUPLICATING_PARAMETERS, &self.duplicating);
         out.optional(IeType::BAR_ID, &self.bar);
     }
 }

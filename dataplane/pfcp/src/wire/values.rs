@@ -11,7 +11,7 @@ use super::sets::GroupId;
 use crate::model::{
     ApplicationId, ApplyAction, BarId, BitRate, FSeid, FTeid, FarId, Gate, Interface, LocalFTeid,
     MeasurementInformation, MeasurementMethod, NetworkInstance, NodeId, OuterHeaderCreation,
-    OuterHeaderRemoval, PdrId, Precedence, QerId, Qfi, Redirect, Seid, SmfSetId, SplitSide, Time,
+    OuterHeaderRemoval, PdrId, Precedence, QerId, Qfi, Seid, SmfSetId, SplitSide, Time,
     TrafficEndpointId, Trigger, Triggers, UeAddress, UeRole, UrrId, Volume, VolumeLimit,
 };
 
@@ -360,6 +360,7 @@ impl Value for Interface {
             1 => Ok(Self::Core),
             2 => Ok(Self::SgiLan),
             3 => Ok(Self::ControlPlane),
+            4 => Ok(Self::LiFunction),
             _ => Err(Fault::Unsupported),
         }
     }
@@ -369,6 +370,7 @@ impl Value for Interface {
             Self::Core => 1,
             Self::SgiLan => 2,
             Self::ControlPlane => 3,
+            Self::LiFunction => 4,
         });
     }
 }
@@ -406,18 +408,17 @@ impl Value for ApplyAction {
         }
         let (notify, duplicate) = (flags & 0x08 != 0, flags & 0x10 != 0);
         match flags & 0x07 {
-            0x01 if !duplicate => Ok(Self::Drop),
+            0x01 => Ok(Self::Drop { duplicate }),
             0x02 => Ok(Self::Forward { duplicate }),
-            0x04 if !duplicate => Ok(Self::Buffer { notify }),
-            0x01 | 0x04 => Err(Fault::Unsupported),
+            0x04 => Ok(Self::Buffer { notify, duplicate }),
             _ => Err(Fault::Incorrect),
         }
     }
     fn write(&self, out: &mut Writer) {
         out.u8(match *self {
-            Self::Drop => 0x01,
+            Self::Drop { duplicate } => 0x01 | flag(5, duplicate),
             Self::Forward { duplicate } => 0x02 | flag(5, duplicate),
-            Self::Buffer { notify } => 0x04 | flag(4, notify),
+            Self::Buffer { notify, duplicate } => 0x04 | flag(4, notify) | flag(5, duplicate),
         });
         out.u8(0);
     }
@@ -473,40 +474,6 @@ impl Value for OuterHeaderCreation {
                 out.u16(port);
             }
         }
-    }
-}
-
-/// Longest address of a redirection in bytes (chosen: what browsers take).
-const MAX_URL: usize = 2048;
-
-/// Two addresses at once and SIP are refused.
-impl Value for Redirect {
-    fn read(octets: &mut Octets<'_>) -> Result<Self, Fault> {
-        let kind = octets.u8()? & 0x0f;
-        let text = std::str::from_utf8(octets.counted()?).map_err(|_| Fault::Incorrect)?;
-        match kind {
-            0 | 1 => {
-                let address: IpAddr = text.parse().map_err(|_| Fault::Incorrect)?;
-                if address.is_ipv4() != (kind == 0) {
-                    return Err(Fault::Incorrect);
-                }
-                Ok(Self::Address(address))
-            }
-            2 if !text.is_empty() && text.len() <= MAX_URL => Ok(Self::Url(text.to_owned())),
-            2 => Err(Fault::Incorrect),
-            _ => Err(Fault::Unsupported),
-        }
-    }
-    fn write(&self, out: &mut Writer) {
-        let (kind, text) = match self {
-            Self::Address(address) => (u8::from(address.is_ipv6()), address.to_string()),
-            Self::Url(url) => (2, url.clone()),
-        };
-        if text.is_empty() || text.len() > MAX_URL {
-            out.fail();
-        }
-        out.u8(kind);
-        out.counted(|out| out.bytes(text.as_bytes()));
     }
 }
 

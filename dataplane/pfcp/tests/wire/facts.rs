@@ -57,6 +57,9 @@ pub(crate) const FIELDS: &[&str] = &[
     "pfcp.quota_holding_time",
     "pfcp.validity_time_value",
     "pfcp.inactivity_detection_time",
+    "pfcp.apply_action.dupl",
+    "pfcp.other_redirect_server_address",
+    "pfcp.redirect_port",
     "pfcp.downlink_packets",
     "pfcp.bytes_downlink_data",
     "pfcp.reporting_triggers_flags.quvti",
@@ -175,8 +178,13 @@ impl Collector {
             None => {}
         }
         match redirect {
-            Some(Redirect::Address(address)) => {
-                self.add("pfcp.redirect_server_address", address);
+            Some(Redirect::To(to)) => {
+                let mut addresses = to.addresses();
+                if let Some(address) = addresses.next() {
+                    self.add("pfcp.redirect_server_address", address);
+                }
+                self.maybe("pfcp.other_redirect_server_address", addresses.next());
+                self.maybe("pfcp.redirect_port", to.port);
             }
             Some(Redirect::Url(url)) => self.add("pfcp.redirect_server_address", url),
             None => {}
@@ -186,7 +194,8 @@ impl Collector {
     fn action(&mut self, action: ApplyAction) {
         let forward = matches!(action, ApplyAction::Forward { .. });
         self.flag("pfcp.apply_action.forw", forward);
-        let notify = matches!(action, ApplyAction::Buffer { notify: true });
+        self.flag("pfcp.apply_action.dupl", action.duplicates());
+        let notify = matches!(action, ApplyAction::Buffer { notify: true, .. });
         self.flag("pfcp.apply_action.nocp", notify);
     }
 
@@ -338,6 +347,9 @@ impl Collector {
             if let Some(forwarding) = &far.forwarding {
                 self.forwarding(forwarding.outer.as_ref(), forwarding.redirect.as_ref());
             }
+            for copy in &far.duplicating {
+                self.forwarding(copy.outer.as_ref(), None);
+            }
         }
         for far in &change.update_fars {
             self.rule("pfcp.far_id", far.id.get());
@@ -346,6 +358,9 @@ impl Collector {
             }
             self.maybe("pfcp.bar_id", far.bar.map(BarId::get));
             self.forwarding(far.outer.as_ref(), far.redirect.as_ref());
+            for copy in &far.duplicating {
+                self.forwarding(copy.outer.as_ref(), None);
+            }
         }
         self.measured(change);
         self.references(None, &change.remove_urrs, &change.remove_qers);

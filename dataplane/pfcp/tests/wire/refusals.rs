@@ -83,21 +83,99 @@ fn a_missing_mandatory_ie_is_named_with_cause_66() {
 }
 
 #[test]
-fn a_missing_conditional_ie_is_named_with_cause_67() {
+fn a_rule_without_precedence_is_refused_unless_it_matches_nothing_but_a_tunnel() {
+    let pdr = |pdi: &[Vec<u8>]| {
+        let pdi = group(IeType::PDI, pdi);
+        group(IeType::CREATE_PDR, &[ie(IeType::PDR_ID, &[0, 1]), pdi])
+    };
+    let endpoint = ie(IeType::F_TEID, &[1, 0, 0, 0, 9, 192, 0, 2, 1]);
+    let ue = ie(IeType::UE_IP_ADDRESS, &[2, 10, 60, 0, 9]);
     let far = group(
         IeType::CREATE_FAR,
         &[
             ie(IeType::FAR_ID, &[0, 0, 0, 1]),
-            ie(IeType::APPLY_ACTION, &[2]),
+            ie(IeType::APPLY_ACTION, &[1, 0]),
         ],
     );
 
+    let tunnel = [node(), cp(), pdr(&[source(), endpoint.clone()]), far];
+    assert!(decode(ESTABLISH, &tunnel).is_ok());
     refused(
         ESTABLISH,
-        &[node(), cp(), far],
-        CauseCode::CONDITIONAL_IE_MISSING,
-        IeType::FORWARDING_PARAMETERS,
+        &[node(), cp(), pdr(&[source(), endpoint, ue])],
+        CauseCode::MANDATORY_IE_MISSING,
+        IeType::PRECEDENCE,
     );
+}
+
+/// A rule that forwards with this redirection.
+fn redirecting(kind: u8, texts: &[&str], port: &[u8]) -> Vec<u8> {
+    let mut value = vec![kind];
+    for text in texts {
+        value.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        value.extend_from_slice(text.as_bytes());
+    }
+    value.extend_from_slice(port);
+    let to = ie(IeType::DESTINATION_INTERFACE, &[1]);
+    let redirect = ie(IeType::REDIRECT_INFORMATION, &value);
+    group(
+        IeType::CREATE_FAR,
+        &[
+            ie(IeType::FAR_ID, &[0, 0, 0, 1]),
+            ie(IeType::APPLY_ACTION, &[2, 0]),
+            group(IeType::FORWARDING_PARAMETERS, &[to, redirect]),
+        ],
+    )
+}
+
+#[test]
+fn a_redirection_is_of_its_type_or_refused_and_sip_is_not_served() {
+    let (v4, v6) = ("203.0.113.80", "2001:db8::80");
+    let far = |kind, texts: &[&str], port: &[u8]| [node(), cp(), redirecting(kind, texts, port)];
+
+    for (kind, texts, port) in [
+        (0, &[v4][..], &[][..]),
+        (1, &[v6], &[]),
+        // Either may stand first.
+        (4, &[v6, v4], &[]),
+        (5, &[], &[0, 80]),
+        (5, &[""], &[0, 80]),
+        (8, &[v4, v6], &[0, 80]),
+    ] {
+        assert!(decode(ESTABLISH, &far(kind, texts, port)).is_ok(), "{kind}");
+    }
+    let refused = |parts: [Vec<u8>; 3], cause| {
+        refused(ESTABLISH, &parts, cause, IeType::REDIRECT_INFORMATION);
+    };
+    let incorrect = CauseCode::MANDATORY_IE_INCORRECT;
+    refused(far(0, &[v6], &[]), incorrect);
+    refused(far(0, &["portal.example"], &[]), incorrect);
+    refused(far(4, &[v4, v4], &[]), incorrect);
+    refused(far(6, &[v4], &[0, 0]), incorrect);
+    refused(far(4, &[v4], &[]), CauseCode::INVALID_LENGTH);
+    let sip = far(3, &["sip:portal@example.org"], &[]);
+    refused(sip, CauseCode::SERVICE_NOT_SUPPORTED);
+    let later = far(9, &[v4], &[]);
+    refused(later, CauseCode::SERVICE_NOT_SUPPORTED);
+}
+
+#[test]
+fn a_missing_conditional_ie_is_named_with_cause_67() {
+    let far = |action| {
+        group(
+            IeType::CREATE_FAR,
+            &[
+                ie(IeType::FAR_ID, &[0, 0, 0, 1]),
+                ie(IeType::APPLY_ACTION, &[action]),
+            ],
+        )
+    };
+    let missing = CauseCode::CONDITIONAL_IE_MISSING;
+
+    let forward = [node(), cp(), far(0x02)];
+    refused(ESTABLISH, &forward, missing, IeType::FORWARDING_PARAMETERS);
+    let copy = [node(), cp(), far(0x11)];
+    refused(ESTABLISH, &copy, missing, IeType::DUPLICATING_PARAMETERS);
 }
 
 #[test]

@@ -123,6 +123,7 @@ fn far(id: u32, action: ApplyAction, forwarding: Option<Forwarding>) -> Far {
         id: FarId::new(id),
         action,
         forwarding,
+        duplicating: Vec::new(),
         bar: None,
     }
 }
@@ -151,12 +152,30 @@ fn fars() -> Vec<Far> {
     };
     let forward = |duplicate| ApplyAction::Forward { duplicate };
     vec![
-        far(1, forward(true), Some(to_core)),
+        Far {
+            duplicating: vec![Duplication {
+                destination: Interface::LiFunction,
+                outer: Some(OuterHeaderCreation::Gtpu {
+                    teid: Teid::new(0x0a0b_0c0e),
+                    v4: v4(8),
+                    v6: None,
+                }),
+                transport_marking: None,
+            }],
+            ..far(1, forward(true), Some(to_core))
+        },
         Far {
             bar: Some(BarId::new(3)),
-            ..far(2, ApplyAction::Buffer { notify: true }, None)
+            ..far(
+                2,
+                ApplyAction::Buffer {
+                    notify: true,
+                    duplicate: false,
+                },
+                None,
+            )
         },
-        far(3, ApplyAction::Drop, None),
+        far(3, ApplyAction::Drop { duplicate: false }, None),
         far(4, forward(false), Some(to_lan)),
     ]
 }
@@ -434,6 +453,7 @@ fn pfd_management() -> PfdManagementRequest {
 
 fn association_setup() -> AssociationSetupRequest {
     AssociationSetupRequest {
+        alternatives: Vec::new(),
         set: None,
         node: NodeId::Fqdn("upf-1.example".to_owned()),
         recovery: STARTED,
@@ -541,11 +561,13 @@ const NEWER: &[&str] = &[
     "IE_FqCSID extra 1",
     "IE_NotImplemented 48",
     "IE_NotImplemented 161",
+    "IE_NotImplemented 178",
     "IE_NotImplemented 180",
     "IE_NotImplemented 181",
     "IE_NotImplemented 187",
     "IE_NotImplemented 291",
     "IE_RemoteGTP_U_Peer extra 1",
+    "IE_RedirectInformation extra",
     "IE_ReportingTriggers extra 1",
     "IE_UE_IP_Address extra 1",
     "IE_UPFunctionFeatures extra 1",

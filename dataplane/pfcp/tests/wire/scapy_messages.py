@@ -126,6 +126,12 @@ def fars():
                     IE_TransportLevelMarking(tos=0xB8, traffic_class=0xFC),
                 ]
             ),
+            IE_DuplicatingParameters(
+                IE_list=[
+                    IE_DestinationInterface(interface=4),
+                    IE_OuterHeaderCreation(GTPUUDPIPV4=1, TEID=0x0A0B0C0E, ipv4="192.0.2.8"),
+                ]
+            ),
         ]
     )
     buffer = IE_CreateFAR(IE_list=[IE_FAR_Id(id=2), actions(BUFF=1, NOCP=1), IE_BAR_Id(id=3)])

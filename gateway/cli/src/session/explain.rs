@@ -108,6 +108,23 @@ fn print(explanation: &Explanation) {
     });
     let names = ["flow to", "ue port", "standing", ">mismatches", ">pending"];
     section(&names, &rows.collect::<Vec<_>>());
+    let rows = explanation.redirects.iter().map(|row| {
+        vec![
+            text(&row.protocol),
+            text(&row.ue_port),
+            text(&row.asked),
+            text(&row.to),
+            text(&row.port_there),
+        ]
+    });
+    let names = [
+        "redirected",
+        "ue port",
+        "asked for",
+        "goes to",
+        "port there",
+    ];
+    section(&names, &rows.collect::<Vec<_>>());
 }
 
 /// A table behind an empty line; nothing when it has no rows.

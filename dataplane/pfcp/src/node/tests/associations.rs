@@ -10,6 +10,7 @@ const NUMBER: Sequence = Sequence::new(5);
 
 fn setup(recovery: u64) -> AssociationSetupRequest {
     AssociationSetupRequest {
+        alternatives: Vec::new(),
         set: None,
         node: NodeId::Fqdn("smf".to_owned()),
         recovery: Time::new(recovery),
@@ -298,6 +299,7 @@ fn an_update_needs_an_association() {
     let mut rig = Rig::new(config());
     let request = AssociationUpdateRequest {
         set: None,
+        alternatives: Vec::new(),
         node: NodeId::V4(Ipv4Addr::LOCALHOST),
         up_features: None,
         cp_features: Some(CpFeatures::NONE),

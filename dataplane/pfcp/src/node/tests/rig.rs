@@ -11,36 +11,19 @@ use crate::model::*;
 use crate::node::*;
 use crate::sim::{Happened, SessionPlan, Smf, SmfConfig};
 use crate::testing::Pool;
+pub(super) use crate::testing::{SMF, UPF, node_config as config};
 use crate::wire::*;
 
-pub(super) const UPF: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 8805);
-pub(super) const SMF: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)), 8805);
 pub(super) const OTHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2)), 8805);
 
-pub(super) fn config() -> NodeConfig {
-    NodeConfig {
-        node: NodeId::V4(Ipv4Addr::new(10, 0, 0, 1)),
-        v4: Some(Ipv4Addr::new(10, 0, 0, 1)),
-        v6: None,
-        recovery: Time::new(1_700_000_000),
-        start: 1,
-        key: SeidKey::new([3; 32]),
-        peers: vec![PeerPrefix {
-            address: SMF.ip(),
-            length: 24,
-        }],
-        request_port: RequestPort::Standard,
-        networks: Networks::Any,
-        features: FEATURES,
-        enterprise: ENTERPRISE_ID,
-        limits: NodeLimits::default(),
-        timers: Timers::default(),
-    }
+pub(super) fn smf_at(address: SocketAddr, recovery: u64) -> Smf {
+    let name = NodeId::Fqdn(format!("smf-{}", address.ip()));
+    smf_named(name, address, recovery)
 }
 
-pub(super) fn smf_at(address: SocketAddr, recovery: u64) -> Smf {
+pub(super) fn smf_named(node: NodeId, address: SocketAddr, recovery: u64) -> Smf {
     Smf::new(SmfConfig {
-        node: NodeId::Fqdn(format!("smf-{}", address.ip())),
+        node,
         address: address.ip(),
         recovery: Time::new(recovery),
         peer: UPF,

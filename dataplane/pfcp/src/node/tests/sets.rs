@@ -420,3 +420,78 @@ fn a_function_that_starts_anew_finds_its_sessions_with_its_set() {
     assert_eq!(owner(&rig), name_of(OTHER));
     rig.assert_sound();
 }
+
+/// Two functions of a set that has one association, opened by the first one, which has a session.
+fn together() -> (Rig, [Smf; 2], Seid) {
+    let mut rig = Rig::new(config());
+    let name = NodeId::Fqdn("set-1.smf.example".to_owned());
+    let mut smfs = [SMF, OTHER].map(|address| {
+        let others = [SMF, OTHER, THIRD].into_iter();
+        let others = others.filter(|other| *other != address);
+        let set = SmfSetId("set-1.smf.example".to_owned());
+        let smf = smf_named(name.clone(), address, 1000).in_set(set);
+        smf.together_with(others.map(|other| other.ip()).collect())
+    });
+    let [first, second] = &mut smfs;
+    first.associate(rig.now);
+    rig.talk(first, SMF);
+    let session = open(&mut rig, first, 1, SessionSets::default());
+    second.learn_from(first);
+    (rig, smfs, session)
+}
+
+#[test]
+fn functions_with_one_association_control_each_others_sessions() {
+    let (mut rig, [_, mut second], session) = together();
+    let name = owner(&rig);
+
+    second.modify(rig.now, session, change(SessionChange::default()));
+    let changed = rig.talk(&mut second, OTHER);
+    assert!(
+        matches!(changed[..], [Happened::Modified { .. }]),
+        "{changed:?}"
+    );
+    second.take_over(rig.now, session, SessionChange::default());
+    let taken = rig.talk(&mut second, OTHER);
+
+    assert!(
+        matches!(taken[..], [Happened::Modified { .. }]),
+        "{taken:?}"
+    );
+    assert_eq!(owner(&rig), name, "it is the set's");
+    assert_eq!(told_to(&mut rig), [OTHER]);
+    rig.assert_sound();
+}
+
+#[test]
+fn a_set_with_one_association_is_asked_one_function_after_the_other() {
+    let (mut rig, [_, mut second], _) = together();
+
+    // The first one is silent, the second one is named next.
+    let happened = rig.wait_with(&mut second, OTHER, 3600);
+
+    assert!(happened.is_empty(), "{happened:?}");
+    assert_eq!(rig.noted("association_silent"), 0);
+    assert_eq!(rig.noted("sessions_left"), 1);
+    assert_eq!(told_to(&mut rig), [OTHER]);
+    // After a restart too.
+    let codec = Codec::default();
+    let records = rig.journal.iter();
+    let records = records.map(|bytes| Record::from_bytes(bytes, &codec).unwrap());
+    let mut pool = crate::testing::Pool::new(1000);
+    let restored = Node::restore(config(), records, rig.now, &mut pool).unwrap();
+    assert_eq!(restored.snapshot(), rig.node.snapshot());
+    rig.assert_sound();
+}
+
+#[test]
+fn a_set_of_which_nobody_answers_is_silent() {
+    let (mut rig, _, _) = together();
+    let mut nobody = smf_at(THIRD, 1);
+
+    rig.wait_with(&mut nobody, std::net::SocketAddr::new(THIRD.ip(), 9), 300);
+
+    assert_eq!(rig.noted("association_silent"), 1);
+    assert_eq!(rig.noted("sessions_left"), 2);
+    rig.assert_sound();
+}

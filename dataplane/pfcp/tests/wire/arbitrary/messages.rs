@@ -116,10 +116,14 @@ pub(super) fn session_change_info(s: &mut Source<'_>) -> SessionChangeInfo {
         sets: s.list(2, csid),
         groups: s.list(2, group),
         addresses: s.list(2, cp_address),
-        alternative: AlternativeSmf {
-            address: cp_address(s),
-            preferred: s.coin(),
-        },
+        alternative: alternative(s),
+    }
+}
+
+fn alternative(s: &mut Source<'_>) -> AlternativeSmf {
+    AlternativeSmf {
+        address: cp_address(s),
+        preferred: s.coin(),
     }
 }
 
@@ -166,6 +170,7 @@ pub(super) fn failed(s: &mut Source<'_>) -> FailedRule {
 fn association_message(s: &mut Source<'_>, kind: MessageType) -> Option<Message> {
     Some(match kind {
         MessageType::ASSOCIATION_SETUP_REQUEST => AssociationSetupRequest {
+            alternatives: s.list(2, alternative),
             set: s.maybe(smf_set),
             node: node(s),
             recovery: time(s),
@@ -185,6 +190,7 @@ fn association_message(s: &mut Source<'_>, kind: MessageType) -> Option<Message>
         }
         .into(),
         MessageType::ASSOCIATION_UPDATE_REQUEST => AssociationUpdateRequest {
+            alternatives: s.list(2, alternative),
             set: s.maybe(smf_set),
             node: node(s),
             up_features: s.maybe(up_features),

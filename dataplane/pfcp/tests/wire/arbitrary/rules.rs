@@ -153,11 +153,16 @@ pub(super) fn bar_id(s: &mut Source<'_>) -> BarId {
 
 pub(super) fn action(s: &mut Source<'_>) -> ApplyAction {
     match s.below(3) {
-        0 => ApplyAction::Drop,
+        0 => ApplyAction::Drop {
+            duplicate: s.coin(),
+        },
         1 => ApplyAction::Forward {
             duplicate: s.coin(),
         },
-        _ => ApplyAction::Buffer { notify: s.coin() },
+        _ => ApplyAction::Buffer {
+            notify: s.coin(),
+            duplicate: s.coin(),
+        },
     }
 }
 
@@ -178,10 +183,37 @@ pub(super) fn creation(s: &mut Source<'_>) -> OuterHeaderCreation {
 
 pub(super) fn redirect(s: &mut Source<'_>) -> Redirect {
     if s.coin() {
-        return Redirect::Address(ip(s));
+        return Redirect::To(destination(s));
     }
     let name = String::from_utf8(s.bytes(20)).unwrap_or_default();
     Redirect::Url(format!("http://{name}.example/"))
+}
+
+fn destination(s: &mut Source<'_>) -> Destination {
+    let (v4, v6) = if s.coin() { addresses(s) } else { (None, None) };
+    let port = s.u16().max(1);
+    let needed = v4.is_none() && v6.is_none();
+    Destination {
+        v4,
+        v6,
+        port: (needed || s.coin()).then_some(port),
+    }
+}
+
+fn duplication(s: &mut Source<'_>) -> Duplication {
+    Duplication {
+        destination: interface(s),
+        outer: s.maybe(creation),
+        transport_marking: s.maybe(marking),
+    }
+}
+
+fn duplication_changes(s: &mut Source<'_>) -> DuplicationChanges {
+    DuplicationChanges {
+        destination: s.maybe(interface),
+        outer: s.maybe(creation),
+        transport_marking: s.maybe(marking),
+    }
 }
 
 pub(super) fn marking(s: &mut Source<'_>) -> (u8, u8) {
@@ -205,7 +237,11 @@ pub(super) fn far(s: &mut Source<'_>) -> Far {
         action,
         forwarding: match action {
             ApplyAction::Forward { .. } => Some(forwarding(s)),
-            ApplyAction::Drop | ApplyAction::Buffer { .. } => s.maybe(forwarding),
+            ApplyAction::Drop { .. } | ApplyAction::Buffer { .. } => s.maybe(forwarding),
+        },
+        duplicating: match action.duplicates() {
+            true => (0..=s.below(3)).map(|_| duplication(s)).collect(),
+            false => (0..s.below(3)).map(|_| duplication(s)).collect(),
         },
         bar: s.maybe(bar_id),
     }
@@ -220,6 +256,7 @@ pub(super) fn far_changes(s: &mut Source<'_>) -> FarChanges {
         outer: s.maybe(creation),
         redirect: s.maybe(redirect),
         transport_marking: s.maybe(marking),
+        duplicating: (0..s.below(3)).map(|_| duplication_changes(s)).collect(),
         bar: s.maybe(bar_id),
         send_end_marker: s.coin(),
     }
