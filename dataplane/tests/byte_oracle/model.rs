@@ -7,11 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::process::Command;
 
 use qlink_types::ids::ContentId;
 
-use crate::tshark::{Tunnels, tshark_tunnels};
+use crate::tshark::{Tunnels, tshark_fields, tshark_tunnels};
 
 /// A content's id and bytes, in the order of the files' names.
 pub(crate) type Films = Vec<(ContentId, Vec<u8>)>;
@@ -120,25 +119,9 @@ fn segments(capture: &Path) -> Vec<Segment> {
         "ipv6.fraghdr.offset",
         "ipv6.fraghdr.more",
     ];
-    let mut command = Command::new("tshark");
-    command.args(["-n", "-o", "tcp.desegment_tcp_streams:FALSE", "-r"]);
-    command.arg(capture);
-    command.args([
-        "-Y",
-        "tcp",
-        "-T",
-        "fields",
-        "-E",
-        "separator=|",
-        "-E",
-        "occurrence=a",
-    ]);
-    for field in fields {
-        command.args(["-e", field]);
-    }
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
+    let whole = ["tcp.desegment_tcp_streams:FALSE"];
+    let (text, status) = tshark_fields(capture, "tcp", &whole, &fields);
+    assert!(status.success(), "tshark: {status}");
     text.lines().filter_map(segment).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 /// Packets and inner bytes by (outer destination, TEID).
 pub(crate) type Tunnels = BTreeMap<(String, u32), (u64, u64)>;
@@ -53,6 +53,30 @@ pub(crate) fn scapy_wrote(script: &str, folder: &Path, seed: &str) -> bool {
     true
 }
 
+/// Fields of the frames of a capture that `filter` shows, one line for each frame, `|` between fields
+/// and `,` between the values of one; `preferences` are tshark's. With it whether tshark read all of
+/// the capture.
+pub(crate) fn tshark_fields(
+    capture: &Path,
+    filter: &str,
+    preferences: &[&str],
+    fields: &[&str],
+) -> (String, ExitStatus) {
+    let mut command = Command::new("tshark");
+    command.arg("-n").arg("-r").arg(capture);
+    for preference in preferences {
+        command.args(["-o", preference]);
+    }
+    command.args(["-Y", filter, "-T", "fields"]);
+    command.args(["-E", "separator=|", "-E", "occurrence=a"]);
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (text, output.status)
+}
+
 /// What tshark counts in a capture: the first GTP-U layer of each frame that is not quoted in an
 /// ICMP error, its TEID, the outer destination and the length that the inner IP header states.
 /// Datagrams whose outer fragments contradict each other are nobody's.
@@ -68,23 +92,7 @@ pub(crate) fn tshark_tunnels(capture: &Path) -> Tunnels {
         "ip.fragment.overlap.conflict",
         "ipv6.fragment.overlap.conflict",
     ];
-    let mut command = Command::new("tshark");
-    command.arg("-n").arg("-r").arg(capture);
-    command.args([
-        "-Y",
-        "gtp",
-        "-T",
-        "fields",
-        "-E",
-        "separator=|",
-        "-E",
-        "occurrence=a",
-    ]);
-    for field in fields {
-        command.args(["-e", field]);
-    }
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (text, _) = tshark_fields(capture, "gtp", &[], &fields);
     let mut tunnels = Tunnels::new();
     for line in text.lines() {
         let columns: Vec<&str> = line.split('|').collect();
