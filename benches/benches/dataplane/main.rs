@@ -10,14 +10,17 @@
 
 mod cases;
 mod film;
+mod rules;
 mod traffic;
 
 use cases::{compare, content_stage, parse, pipeline_download, pipeline_uplink, session_lookup};
+use rules::rule_search;
 
 fn main() {
     let mut criterion = qlink_benches::criterion();
     parse(&mut criterion);
     session_lookup(&mut criterion);
+    rule_search(&mut criterion);
     pipeline_uplink(&mut criterion);
     compare(&mut criterion);
     content_stage(&mut criterion);
