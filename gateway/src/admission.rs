@@ -14,6 +14,7 @@ use qlink_types::signature::{ChainId, Domain, SignatureError};
 use qlink_types::units::{Bytes, Incarnation, PackageEpoch, TimeMs};
 
 use crate::registry::Commitments;
+use crate::rulings::Denied;
 use crate::session::{Endpoint, Ipv4Text, Leg, Session, Stage};
 
 /// Why a session is not opened. The list is closed; [`Self::code`] is its stable name.
@@ -126,6 +127,9 @@ pub enum OpenRefusal {
         /// The session.
         session: SessionId,
     },
+    /// This gateway's operator denies the BaseStation.
+    #[error(transparent)]
+    Denied(Denied),
     /// The peer address is not one.
     #[error("peer '{0}' is not an address 'ip:port'")]
     BadPeer(String),
@@ -173,6 +177,7 @@ impl OpenRefusal {
             Self::WrongScope { .. } => "wrong_scope",
             Self::ContentNotHere(_) => "content_not_here",
             Self::AcceptanceUsed { .. } => "acceptance_used",
+            Self::Denied(denied) => denied.code(),
             Self::BadPeer(_) => "bad_peer",
             Self::PeerNotTunnel { .. } => "peer_not_tunnel",
             Self::PeerReserved { .. } => "peer_reserved",

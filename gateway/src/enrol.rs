@@ -46,6 +46,18 @@ impl Service {
         enrolled.await.map_err(|_| ServiceError::Task)?
     }
 
+    /// Counts how an enrolment ended.
+    pub(crate) fn count_enrolment(&self, result: &Result<EnrolledTunnel, ServiceError>) {
+        let counter = match result {
+            Ok(_) => &self.metrics.enrolments,
+            Err(ServiceError::NotEnrolled(EnrolRefusal::Denied(_))) => {
+                &self.metrics.enrolments_denied
+            }
+            Err(_) => &self.metrics.enrolments_refused,
+        };
+        counter.inc();
+    }
+
     fn enrol_blocking(
         &self,
         config: &TunnelConfig,
@@ -57,6 +69,9 @@ impl Service {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let basestation = statement.basestation;
+        if let Some(denial) = self.rulings().denial_of(basestation, statement.key) {
+            return Err(EnrolRefusal::Denied(denial.into()).into());
+        }
         let (before, row) = {
             let mut tunnels = self.tunnels();
             let before = tunnels.of(&basestation).cloned();
@@ -122,34 +137,40 @@ impl Service {
         Ok(EnrolledTunnel { grant, signature })
     }
 
-    /// Tells the data plane of every row again, at a start: it may have lost its own state, and a
-    /// request may have been cut off.
+    /// Tells the data plane of every row again: it may have lost its own state, and a request may
+    /// have been cut off. To be called while nobody enrols.
     pub(crate) fn enrol_again(&self) {
         if self.config.tunnel.is_none() {
             return;
         }
-        let _turn = self
-            .enrolling
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         let rows: Vec<(BaseStationId, Enrolled)> = {
             let tunnels = self.tunnels();
             tunnels.rows().map(|(id, row)| (*id, row.clone())).collect()
         };
         for (basestation, row) in rows {
-            let told = self.hand_over(&row).and_then(|_| {
-                if row.retired.is_empty() {
-                    return Ok(());
-                }
-                Ok(self.tunnels().keep(basestation, Some(row.settled()))?)
-            });
-            if let Err(error) = told {
+            if let Err(error) = self.tell(basestation, &row) {
                 tracing::warn!(%basestation, %error, "the data plane has not let it into the tunnel");
                 if error.is_unreachable() {
                     return;
                 }
             }
         }
+    }
+
+    /// Tells the data plane of a row that stands, unless it is denied.
+    pub(crate) fn tell(
+        &self,
+        basestation: BaseStationId,
+        row: &Enrolled,
+    ) -> Result<(), ServiceError> {
+        if self.rulings().denial_of(basestation, row.key).is_some() {
+            return Ok(());
+        }
+        self.hand_over(row)?;
+        if !row.retired.is_empty() {
+            self.tunnels().keep(basestation, Some(row.settled()))?;
+        }
+        Ok(())
     }
 
     /// Whether a session's downlink may go to `peer`: of a BaseStation in the tunnel that is its

@@ -5,6 +5,7 @@
 //! one.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -53,6 +54,7 @@ type Reply = SyncSender<Result<Answer, LinkError>>;
 pub(crate) struct Link {
     requests: SyncSender<(Request, Reply)>,
     info: Arc<Mutex<Option<DataPlaneInfo>>>,
+    connections: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -64,16 +66,22 @@ impl Link {
     pub(crate) fn start(socket: &Path) -> std::io::Result<Self> {
         let (requests, waiting) = sync_channel(QUEUE);
         let info = Arc::new(Mutex::new(None));
+        let connections = Arc::new(AtomicU64::new(0));
         let thread = LinkThread {
             socket: socket.to_owned(),
             info: Arc::clone(&info),
+            connections: Arc::clone(&connections),
             connection: None,
             sequence: 0,
         };
         thread::Builder::new()
             .name("dataplane-link".to_owned())
             .spawn(move || thread.run(&waiting))?;
-        Ok(Self { requests, info })
+        Ok(Self {
+            requests,
+            info,
+            connections,
+        })
     }
 
     /// Who the data plane is, once it has said so.
@@ -83,6 +91,12 @@ impl Link {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// How often a data plane was reached: each time it may be another process, with other state.
+    #[must_use]
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Asks and waits for the answer. Blocks: call it outside of async code.
@@ -106,6 +120,7 @@ impl Link {
 struct LinkThread {
     socket: PathBuf,
     info: Arc<Mutex<Option<DataPlaneInfo>>>,
+    connections: Arc<AtomicU64>,
     connection: Option<SeqConn>,
     sequence: u32,
 }
@@ -160,6 +175,7 @@ impl LinkThread {
         match self.exchange(&Request::Hello) {
             Ok(Answer::Hello { info }) => {
                 *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(info);
+                self.connections.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Ok(other) => {

@@ -22,7 +22,7 @@ use qlink_types::outcome::Status;
 use qlink_types::record::RatioKey;
 use qlink_types::units::{Bytes, PackageEpoch};
 
-use crate::session::{Session, Stage};
+use crate::session::Session;
 use crate::tally::{PathKey, Paths};
 
 const SESSION: u8 = b's';
@@ -90,7 +90,7 @@ impl Registry {
         };
         for value in registry.rows(SESSION)? {
             let session = Session::from_bytes(&value.1)?;
-            if session.stage != Stage::Closed {
+            if !session.stage.has_ended() {
                 registry.addresses.insert(session.ue.0);
                 registry.open.insert(session.session, session);
             }
@@ -177,7 +177,7 @@ impl Registry {
     ///
     /// [`RegistryError::Store`]; nothing has changed then.
     pub(crate) fn keep(&mut self, session: Session) -> Result<(), RegistryError> {
-        if session.stage == Stage::Closed {
+        if session.stage.has_ended() {
             return Err(RegistryError::Closed(session.session));
         }
         self.begin(session, &[])

@@ -8,7 +8,7 @@ use qlink_types::signature::{ChainId, SecretKey};
 use qlink_types::units::{Incarnation, TimeMs};
 
 use super::*;
-use crate::session::{Endpoint, Ipv4Text, Leg};
+use crate::session::{Endpoint, Ipv4Text, Leg, Stage};
 
 const PACKAGE: PackageId = PackageId::new([1; 16]);
 const GATEWAY: GatewayId = GatewayId::new([2; 16]);

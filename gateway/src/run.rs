@@ -17,10 +17,12 @@ use tokio::sync::watch;
 
 use crate::config::{ConfigError, GatewayConfig};
 use crate::copies::Copies;
+use crate::deny::Reconcile;
 use crate::http::router;
 use crate::link::Link;
 use crate::metrics::GatewayMetrics;
 use crate::registry::{AddressPool, Registry, RegistryError};
+use crate::rulings::Rulings;
 use crate::service::{Parts, Service};
 use crate::settle::{SettleError, Settlement};
 use crate::tunnels::Tunnels;
@@ -34,6 +36,12 @@ const LAYOUT: Layout = Layout {
 
 /// How long the node may take to answer at the start.
 const NODE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Pause between two looks whether the data plane was reached anew.
+const TUNNEL_LOOK: Duration = Duration::from_millis(250);
+
+/// Longest pause while a denial waits for its effect.
+const TUNNEL_LOOK_MAX: Duration = Duration::from_secs(8);
 
 /// Why the gateway did not start or ended.
 #[derive(Debug, thiserror::Error)]
@@ -127,17 +135,48 @@ pub async fn run(
     if let Ok(Err(error)) = resolved {
         tracing::warn!(%error, "half-open sessions stay reserved until the next start");
     }
-    let enrolling = Arc::clone(&service);
-    let _in_its_own_time = tokio::task::spawn_blocking(move || enrolling.enrol_again());
+    let keeping = tokio::spawn(keep_tunnel(Arc::clone(&service), stop.clone()));
     ready(server.local_addr());
 
     let settling = tokio::spawn(settlement.run(stop.clone()));
     let drained = server.run(routes, stopped(stop)).await;
     tracing::info!(?drained, "server has ended");
+    if keeping.await.is_err() {
+        tracing::error!("the task that keeps the tunnel ended early");
+    }
     if settling.await.is_err() {
         tracing::error!("the settlement task ended early");
     }
     Ok(())
+}
+
+/// Tells the data plane who may come through the tunnel whenever it is reached anew, and what it has
+/// not heard of a denial until it has.
+async fn keep_tunnel(service: Arc<Service>, stop: watch::Receiver<bool>) {
+    let mut told = 0;
+    let mut pause = TUNNEL_LOOK;
+    while !*stop.borrow() {
+        let connections = service.link.connections();
+        let what = match (connections == told, service.has_pending_denials()) {
+            (false, _) => Some(Reconcile::All),
+            (true, true) => Some(Reconcile::Pending),
+            (true, false) => None,
+        };
+        if let Some(what) = what {
+            let keeping = Arc::clone(&service);
+            let done = tokio::task::spawn_blocking(move || keeping.reconcile_tunnel(what));
+            if done.await.is_ok() {
+                told = connections;
+            }
+        }
+        // A data plane that refuses is not asked four times a second.
+        pause = match service.has_pending_denials() {
+            true => pause.saturating_mul(2).min(TUNNEL_LOOK_MAX),
+            false => TUNNEL_LOOK,
+        };
+        let mut stop = stop.clone();
+        let _stopped = tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await;
+    }
 }
 
 /// Resolves when `stop` turns true, or when nobody is left who could turn it.
@@ -175,6 +214,7 @@ async fn open(config: GatewayConfig, registry: &prometheus::Registry) -> Result<
         metrics: GatewayMetrics::register(registry)?,
         registry: Registry::open(Arc::clone(&store), pool)?,
         tunnels: Tunnels::open(Arc::clone(&store))?,
+        rulings: Rulings::open(Arc::clone(&store))?,
         node,
         store,
         key,

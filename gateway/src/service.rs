@@ -14,9 +14,12 @@ use qlink_pfcp::{
 };
 use qlink_store::KvStore;
 use qlink_types::codec::{List, Text};
-use qlink_types::ids::{ContentId, GatewayId, Hash32, OperatorId, PackageId, SessionId};
+use qlink_types::ids::{
+    BaseStationId, ContentId, GatewayId, Hash32, OperatorId, PackageId, SessionId,
+};
 use qlink_types::package::{PackageTerms, Scope};
 use qlink_types::receipt::{Receipt, ReceiptSigner, SignedReceipt};
+use qlink_types::ruling::Subject;
 use qlink_types::signature::{ChainId, SecretKey};
 use qlink_types::transaction::Party;
 use qlink_types::units::{Bytes, TimeMs};
@@ -29,6 +32,7 @@ use crate::copies::Copies;
 use crate::link::{Link, LinkError};
 use crate::metrics::GatewayMetrics;
 use crate::registry::{Registry, RegistryError};
+use crate::rulings::{RulingRefusal, Rulings};
 use crate::session::{Endpoint, Leg, Session, Stage};
 use crate::tunnels::{EnrolRefusal, Tunnels};
 use crate::usage::Counters;
@@ -53,6 +57,9 @@ pub enum ServiceError {
     /// The BaseStation is not let into the tunnel.
     #[error(transparent)]
     NotEnrolled(#[from] EnrolRefusal),
+    /// The ruling is not taken.
+    #[error(transparent)]
+    NotRuled(#[from] RulingRefusal),
     /// No such session.
     #[error("there is no session {0}")]
     UnknownSession(SessionId),
@@ -113,7 +120,8 @@ pub(crate) struct Service {
     key: SecretKey,
     registry: Mutex<Registry>,
     tunnels: Mutex<Tunnels>,
-    /// Held while a BaseStation enrols.
+    rulings: Mutex<Rulings>,
+    /// Held while a BaseStation enrols or is denied.
     pub(crate) enrolling: Mutex<()>,
     counters: Mutex<Counters>,
 }
@@ -148,12 +156,16 @@ pub(crate) struct Parts {
     pub registry: Registry,
     /// BaseStations in the tunnel.
     pub tunnels: Tunnels,
+    /// Whom the operator denies.
+    pub rulings: Rulings,
 }
 
 impl Service {
     /// Puts the parts together.
     #[must_use]
     pub(crate) fn new(parts: Parts) -> Self {
+        let denials = i64::try_from(parts.rulings.len()).unwrap_or(i64::MAX);
+        parts.metrics.tunnel_denials.set(denials);
         Self {
             config: parts.config,
             chain: parts.chain,
@@ -165,6 +177,7 @@ impl Service {
             key: parts.key,
             registry: Mutex::new(parts.registry),
             tunnels: Mutex::new(parts.tunnels),
+            rulings: Mutex::new(parts.rulings),
             enrolling: Mutex::new(()),
             counters: Mutex::new(Counters::default()),
         }
@@ -178,6 +191,11 @@ impl Service {
     /// BaseStations in the tunnel. Never held over an await, or while the data plane is asked.
     pub(crate) fn tunnels(&self) -> MutexGuard<'_, Tunnels> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom the operator denies. Never held over an await, or while the data plane is asked.
+    pub(crate) fn rulings(&self) -> MutexGuard<'_, Rulings> {
+        self.rulings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This gateway's key, for batches and receipts.
@@ -207,6 +225,7 @@ impl Service {
         self: &Arc<Self>,
         request: OpenSessionRequest,
     ) -> Result<Session, ServiceError> {
+        self.check_allowed(&request.open.basestation)?;
         let known = self.registry().session(&session_id(&request))?;
         if let Some(session) = known
             && session.stage != Stage::Opening
@@ -316,8 +335,13 @@ impl Service {
             // Two copies of one request may come at the same time: the second finds the first's row.
             match registry.session(&id)? {
                 Some(session) if session.stage != Stage::Opening => return Ok(session),
-                Some(session) => session,
+                Some(session) => {
+                    self.check_allowed(&request.open.basestation)?;
+                    session
+                }
                 None => {
+                    // Under the registry's lock: who denies looks for sessions afterwards.
+                    self.check_allowed(&request.open.basestation)?;
                     let used = check_unused(&registry, request)?;
                     let session = admit(&place, request, facts, peer, &registry.commitments())?;
                     registry.begin(session.clone(), &used)?;
@@ -335,12 +359,16 @@ impl Service {
                     row.n3 = opened.n3;
                     Ok(())
                 })?;
+                let row = registry.session(&id)?;
+                drop(registry);
                 if fresh {
                     self.metrics.sessions_opened.inc();
+                } else {
+                    // It was ended meanwhile, so the data plane must not have it.
+                    self.delete(&id)?;
+                    self.check_allowed(&request.open.basestation)?;
                 }
-                registry
-                    .session(&id)?
-                    .ok_or(ServiceError::UnknownSession(id))
+                row.ok_or(ServiceError::UnknownSession(id))
             }
             // Refused: the data plane has nothing. Otherwise it may have the session, so the row
             // stays, and the repeated request finds it.
@@ -350,6 +378,16 @@ impl Service {
                 }
                 Err(error)
             }
+        }
+    }
+
+    fn check_allowed(&self, basestation: &BaseStationId) -> Result<(), OpenRefusal> {
+        let subject = Subject::BaseStation {
+            basestation: *basestation,
+        };
+        match self.rulings().denial(subject) {
+            Some(denial) => Err(OpenRefusal::Denied(denial.into())),
+            None => Ok(()),
         }
     }
 
@@ -539,7 +577,7 @@ impl Service {
         request: CloseSessionRequest,
     ) -> Result<Session, ServiceError> {
         let session = self.session(&id)?;
-        if session.stage == Stage::Closed {
+        if session.stage.has_ended() {
             return Ok(session);
         }
         let party = Party::BaseStation {
@@ -575,7 +613,7 @@ impl Service {
         let session = registry
             .session(id)?
             .ok_or(ServiceError::UnknownSession(*id))?;
-        if session.stage == Stage::Closed {
+        if session.stage.has_ended() {
             return Ok(session);
         }
         let closed = Session {
@@ -593,7 +631,7 @@ impl Service {
 
     /// Deletes a session in the data plane; `None` when the data plane does not know it, which
     /// happens only when its state was lost: then the counters read last are the final ones.
-    fn delete(&self, id: &SessionId) -> Result<Option<SessionUsage>, ServiceError> {
+    pub(crate) fn delete(&self, id: &SessionId) -> Result<Option<SessionUsage>, ServiceError> {
         match self.link.request(Request::Delete { session: *id })? {
             Answer::Deleted { usage, .. } => Ok(Some(usage)),
             Answer::Refused { refusal } if refusal.cause == Cause::SessionUnknown => Ok(None),

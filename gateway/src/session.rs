@@ -127,11 +127,21 @@ pub(crate) enum Stage {
     Opening,
     /// Packets flow.
     Open,
-    /// Closed; `usage` is final.
+    /// Closed by its BaseStation; `usage` is final.
     Closed,
+    /// Ended here because its BaseStation was denied; `usage` is final.
+    Denied,
 }
 
-qlink_types::tag_codec!(Stage, "session stage", { Opening = 1, Open = 2, Closed = 3 });
+qlink_types::tag_codec!(Stage, "session stage", { Opening = 1, Open = 2, Closed = 3, Denied = 4 });
+
+impl Stage {
+    /// Whether it has ended, for whatever reason.
+    #[must_use]
+    pub(crate) const fn has_ended(self) -> bool {
+        matches!(self, Self::Closed | Self::Denied)
+    }
+}
 
 /// A session, version 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,7 +261,7 @@ impl Session {
             if leg.package != *package {
                 continue;
             }
-            let bytes = if self.stage == Stage::Closed {
+            let bytes = if self.stage.has_ended() {
                 used
             } else {
                 leg.limit.max(used)

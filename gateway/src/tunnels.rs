@@ -22,6 +22,7 @@ use qlink_types::units::TimeMs;
 use serde::{Deserialize, Serialize};
 
 use crate::registry::RegistryError;
+use crate::rulings::Denied;
 
 /// First byte of a row's key.
 const TUNNEL: u8 = b't';
@@ -33,7 +34,7 @@ const ROW_VERSION: u8 = 1;
 const RETIRED_MAX: usize = 8;
 
 /// How far a statement's time may be from ours (chosen: as long as a session request is good).
-const CLOCKS_APART_MS: u64 = 60_000;
+pub(crate) const CLOCKS_APART_MS: u64 = 60_000;
 
 /// Rows read at a time while starting.
 const PAGE: usize = 1024;
@@ -100,6 +101,9 @@ pub enum EnrolRefusal {
     /// The signature is not the registered device key's.
     #[error("the statement is not signed by the BaseStation's device key: {0}")]
     BadSignature(SignatureError),
+    /// This gateway's operator denies the BaseStation or its tunnel key.
+    #[error(transparent)]
+    Denied(Denied),
     /// The statement is for another gateway.
     #[error("the statement is for {found}, this gateway is {expected}")]
     WrongGateway {
@@ -146,6 +150,7 @@ impl EnrolRefusal {
             Self::OtherPath { .. } => "basestation_mismatch",
             Self::UnknownBaseStation(_) => "unknown_basestation",
             Self::BadSignature(_) => "bad_signature",
+            Self::Denied(denied) => denied.code(),
             Self::WrongGateway { .. } => "wrong_gateway",
             Self::ClocksApart { .. } => "clocks_apart",
             Self::Outdated { .. } => "statement_outdated",
@@ -277,6 +282,16 @@ impl Tunnels {
     /// Every BaseStation's row.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&BaseStationId, &Enrolled)> {
         self.rows.iter()
+    }
+
+    /// Every row behind that of `after`, in the order of ids.
+    pub(crate) fn rows_after(
+        &self,
+        after: Option<BaseStationId>,
+    ) -> impl Iterator<Item = (&BaseStationId, &Enrolled)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.rows.range((from, Unbounded))
     }
 
     /// The row that a checked statement leads to. Nothing changes.

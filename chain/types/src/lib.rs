@@ -25,6 +25,7 @@ pub mod package;
 pub mod rating;
 pub mod receipt;
 pub mod record;
+pub mod ruling;
 pub mod session;
 pub mod signature;
 pub mod stake;

@@ -47,6 +47,8 @@ pub enum Domain {
     TunnelKey,
     /// A gateway's answer to it.
     TunnelGrant,
+    /// A gateway's ruling on who may come through its tunnel.
+    TunnelRuling,
 }
 
 impl Domain {
@@ -65,6 +67,7 @@ impl Domain {
             Self::Statement => "qlink/v1/statement",
             Self::TunnelKey => "qlink/v1/tunnel-key",
             Self::TunnelGrant => "qlink/v1/tunnel-grant",
+            Self::TunnelRuling => "qlink/v1/tunnel-ruling",
         }
     }
 

@@ -58,6 +58,16 @@ pub enum SessionState {
     Closed,
 }
 
+/// Why a session is closed. A closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionEnd {
+    /// Its BaseStation closed it.
+    Basestation,
+    /// The gateway's operator denied its BaseStation.
+    BasestationDenied,
+}
+
 /// A line of the reason table: how many bytes, and why nobody or somebody else paid for them.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ReasonRow {
@@ -91,6 +101,9 @@ pub struct SessionView {
     pub session: SessionId,
     /// Whether it is open.
     pub state: SessionState,
+    /// Why it is closed; absent while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<SessionEnd>,
     /// Who forwards.
     #[schema(value_type = String)]
     pub basestation: BaseStationId,

@@ -15,6 +15,7 @@ mod output;
 mod party;
 mod process;
 mod replay;
+mod ruling;
 mod session;
 mod table;
 mod top;
@@ -77,7 +78,7 @@ enum Command {
     /// Work with key files.
     #[command(subcommand)]
     Key(keys::Command),
-    /// Say which BaseStations may come through a data plane's tunnel.
+    /// Say which BaseStations may come through a tunnel, and which may not.
     #[command(subcommand)]
     Tunnel(tunnel::Command),
     /// Work with configuration files.

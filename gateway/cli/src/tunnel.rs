@@ -1,4 +1,5 @@
-//! `qlink tunnel`: which BaseStations may come through a data plane's tunnel.
+//! `qlink tunnel`: which BaseStations may come through the tunnel of a data plane, and whom a gateway
+//! denies.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,25 +9,50 @@ use clap::{Args, Subcommand};
 use qlink_pfcp::{Answer, Request, TunnelMember};
 use qlink_tunnel::PublicKey;
 use qlink_types::ids::Hash32;
+use qlink_types::ruling::DenyReason;
 use serde_json::json;
 
 use crate::link::Link;
 use crate::output;
+use crate::ruling::{self, Gateway, Whom};
 
 /// What can be done with a tunnel's BaseStations.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Let a BaseStation in, now and after restarts; prints what its configuration needs.
+    /// Let a BaseStation in by hand, now and after restarts; prints what its configuration needs.
     Add {
         #[command(flatten)]
         member: Member,
         /// Its address in the tunnel, for example 10.99.0.2.
         address: IpAddr,
     },
-    /// Shut a BaseStation out that was let in by `add`.
+    /// Take a key out of the data plane. One that enrols at a gateway comes back: `deny` it there.
     Remove {
         #[command(flatten)]
         member: Member,
+    },
+    /// Deny a BaseStation or a tunnel key at a gateway, until it is allowed again: its tunnel and its
+    /// sessions end, and it neither enrols nor opens sessions.
+    Deny {
+        #[command(flatten)]
+        gateway: Gateway,
+        #[command(flatten)]
+        whom: Whom,
+        /// Why: unstated, lost, compromised, misuse or retired. Its BaseStation is told.
+        #[arg(long, default_value = "unstated")]
+        reason: DenyReason,
+    },
+    /// Allow again what was denied at a gateway.
+    Allow {
+        #[command(flatten)]
+        gateway: Gateway,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Show who is enrolled at a gateway and who is denied there, a line each.
+    List {
+        #[command(flatten)]
+        gateway: Gateway,
     },
 }
 
@@ -60,6 +86,18 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
             let key = member.key_bytes();
             member.ask(&Request::RemoveTunnelMember { key })?;
             json!({ "removed": member.key })
+        }
+        Command::Deny {
+            gateway,
+            whom,
+            reason,
+        } => json!(ruling::rule(gateway, whom, Some(*reason))?),
+        Command::Allow { gateway, whom } => json!(ruling::rule(gateway, whom, None)?),
+        Command::List { gateway } => {
+            for line in ruling::list(gateway)? {
+                output::line(&line.to_string());
+            }
+            return Ok(());
         }
     };
     output::line(&line.to_string());

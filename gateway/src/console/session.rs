@@ -1,6 +1,6 @@
 //! Sessions as the console shows them: every payload byte in its class, with the reason.
 
-use qlink_api::session::{SessionState, SessionView};
+use qlink_api::session::{SessionEnd, SessionState, SessionView};
 use qlink_types::receipt::{ByteClasses, ReceiptSigner};
 use qlink_types::units::Bytes;
 
@@ -124,9 +124,10 @@ fn bar(of: &ByteClasses) -> Vec<Piece> {
 /// A session's row.
 pub(super) fn row(view: &SessionView) -> SessionRow {
     let id = view.session.to_string();
-    let (state, mark) = match view.state {
-        SessionState::Open => ("open", "good"),
-        SessionState::Closed => ("closed", "done"),
+    let (state, mark) = match (view.state, view.ended_by) {
+        (SessionState::Open, _) => ("open", "good"),
+        (SessionState::Closed, Some(SessionEnd::BasestationDenied)) => ("ended: denied", "bad"),
+        (SessionState::Closed, _) => ("closed", "done"),
     };
     let mut columns = vec![bytes(view.classes.wire_payload)];
     columns.extend(classes(&view.classes).map(bytes));

@@ -7,6 +7,7 @@ use qlink_types::outcome::Status;
 
 use crate::admission::OpenRefusal;
 use crate::causes::with_causes;
+use crate::rulings::RulingRefusal;
 use crate::service::ServiceError;
 use crate::tunnels::EnrolRefusal;
 
@@ -40,6 +41,7 @@ pub(crate) fn from_service(error: &ServiceError) -> Problem {
         ServiceError::Node(error) => from_node(error),
         ServiceError::Refused(refusal) => from_refusal(refusal),
         ServiceError::NotEnrolled(refusal) => from_enrolment(refusal),
+        ServiceError::NotRuled(refusal) => from_ruling(refusal),
         ServiceError::UnknownSession(id) => not_found(&format!("there is no session {id}")),
         ServiceError::BadReceipt { detail } => {
             Problem::new(StatusCode::FORBIDDEN, "bad_receipt", detail.clone())
@@ -57,7 +59,7 @@ pub(crate) fn from_service(error: &ServiceError) -> Problem {
 
 fn from_refusal(refusal: &OpenRefusal) -> Problem {
     let status = match refusal {
-        OpenRefusal::BadSignature { .. } => StatusCode::FORBIDDEN,
+        OpenRefusal::BadSignature { .. } | OpenRefusal::Denied(_) => StatusCode::FORBIDDEN,
         OpenRefusal::UnknownPackage(_) | OpenRefusal::UnknownBaseStation(_) => {
             StatusCode::NOT_FOUND
         }
@@ -70,7 +72,7 @@ fn from_refusal(refusal: &OpenRefusal) -> Problem {
 
 fn from_enrolment(refusal: &EnrolRefusal) -> Problem {
     let status = match refusal {
-        EnrolRefusal::BadSignature(_) => StatusCode::FORBIDDEN,
+        EnrolRefusal::BadSignature(_) | EnrolRefusal::Denied(_) => StatusCode::FORBIDDEN,
         EnrolRefusal::NotOffered | EnrolRefusal::UnknownBaseStation(_) => StatusCode::NOT_FOUND,
         EnrolRefusal::OtherPath { .. } => StatusCode::BAD_REQUEST,
         EnrolRefusal::NoAddress(_) | EnrolRefusal::TooManyKeys => StatusCode::SERVICE_UNAVAILABLE,
@@ -78,6 +80,17 @@ fn from_enrolment(refusal: &EnrolRefusal) -> Problem {
         | EnrolRefusal::ClocksApart { .. }
         | EnrolRefusal::Outdated { .. }
         | EnrolRefusal::KeyTaken => StatusCode::CONFLICT,
+    };
+    Problem::new(status, refusal.code(), refusal.to_string())
+}
+
+fn from_ruling(refusal: &RulingRefusal) -> Problem {
+    let status = match refusal {
+        RulingRefusal::BadSignature(_) => StatusCode::FORBIDDEN,
+        RulingRefusal::Full => StatusCode::SERVICE_UNAVAILABLE,
+        RulingRefusal::WrongGateway { .. }
+        | RulingRefusal::ClocksApart { .. }
+        | RulingRefusal::Outdated { .. } => StatusCode::CONFLICT,
     };
     Problem::new(status, refusal.code(), refusal.to_string())
 }

@@ -46,6 +46,9 @@ use crate::service::Service;
         sessions::sessions,
         sessions::close,
         tunnels::enrol,
+        tunnels::rule,
+        tunnels::rulings,
+        tunnels::members,
         events::events,
         events::event_stream,
     )
@@ -87,6 +90,11 @@ pub(crate) fn router(service: Arc<Service>, registry: prometheus::Registry) -> R
         .route("/v1/sessions/{session}", get(sessions::session))
         .route("/v1/sessions/{session}/close", post(sessions::close))
         .route("/v1/basestations/{basestation}/tunnel", put(tunnels::enrol))
+        .route(
+            "/v1/tunnel/rulings",
+            get(tunnels::rulings).post(tunnels::rule),
+        )
+        .route("/v1/tunnel/basestations", get(tunnels::members))
         .route("/v1/claims/quote", post(submit::quote_claim))
         .route("/v1/claims", post(submit::submit_claim))
         .route("/v1/consumption", get(read::consumption))

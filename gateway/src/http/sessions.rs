@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use qlink_api::list::Page;
 use qlink_api::session::{
-    CloseSessionRequest, OpenSessionRequest, OpenedSession, ReasonRow, SessionContent,
+    CloseSessionRequest, OpenSessionRequest, OpenedSession, ReasonRow, SessionContent, SessionEnd,
     SessionState, SessionView,
 };
 use qlink_serve::{Json, Problem};
@@ -111,7 +111,12 @@ pub(crate) fn view(service: &Service, session: &Session) -> SessionView {
         session: session.session,
         state: match session.stage {
             Stage::Opening | Stage::Open => SessionState::Open,
-            Stage::Closed => SessionState::Closed,
+            Stage::Closed | Stage::Denied => SessionState::Closed,
+        },
+        ended_by: match session.stage {
+            Stage::Opening | Stage::Open => None,
+            Stage::Closed => Some(SessionEnd::Basestation),
+            Stage::Denied => Some(SessionEnd::BasestationDenied),
         },
         basestation: session.basestation,
         ue_address: session.ue.0.to_string(),

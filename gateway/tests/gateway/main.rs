@@ -10,6 +10,7 @@
 
 mod browser;
 mod console;
+mod denials;
 mod rest;
 mod sessions;
 mod support;

@@ -26,7 +26,7 @@ fn address(last: u8) -> IpAddr {
 
 impl World {
     /// The BaseStation's statement of its tunnel key.
-    fn says(&self, key: u8, signed_at: TimeMs) -> TunnelKey {
+    pub(crate) fn says(&self, key: u8, signed_at: TimeMs) -> TunnelKey {
         TunnelKey {
             basestation: self.basestation,
             gateway: self.gateway,
@@ -35,12 +35,12 @@ impl World {
         }
     }
 
-    fn signed(&self, statement: TunnelKey, key: &SecretKey) -> Value {
+    pub(crate) fn signed(&self, statement: TunnelKey, key: &SecretKey) -> Value {
         let signature = statement.sign(key, &self.chain);
         json!({"statement": statement, "signature": signature})
     }
 
-    async fn put(&self, basestation: BaseStationId, body: &Value) -> Answer {
+    pub(crate) async fn put(&self, basestation: BaseStationId, body: &Value) -> Answer {
         let path = format!("/v1/basestations/{basestation}/tunnel");
         let headers = [("content-type", "application/json")];
         let body = body.to_string();

@@ -76,8 +76,9 @@ pub(crate) struct World {
     pub(crate) chain: ChainId,
     pub(crate) gateway: GatewayId,
     pub(crate) basestation: BaseStationId,
+    config: GatewayConfig,
     // In the order in which they end: settlement's last batch needs the node.
-    _gateway: Component,
+    running: Option<Component>,
     _node: Component,
     pub(crate) folder: tempfile::TempDir,
 }
@@ -159,16 +160,7 @@ impl World {
             }),
         };
         let gateway = config.gateway;
-        let (bound, address) = oneshot::channel();
-        let running = Component::spawn("gateway", async move |stopped| {
-            qlink_gateway::run(config, move |address| bound.send(address).unwrap(), stopped)
-                .await
-                .unwrap();
-        });
-        let address = tokio::time::timeout(WITHIN, address)
-            .await
-            .expect("the gateway did not start in time")
-            .expect("the gateway did not start");
+        let (address, running) = start_gateway(&config).await;
         let world = Self {
             http: Client::new(address),
             node,
@@ -176,15 +168,28 @@ impl World {
             chain,
             gateway,
             basestation: BaseStationId::derive(&owner, Nonce::new(2)),
-            _gateway: running,
+            config,
+            running: Some(running),
             _node: running_node,
             folder,
         };
+        world.ready().await;
+        world
+    }
+
+    async fn ready(&self) {
         until("the gateway is ready", async || {
-            world.http.get("/readyz").await.status == 200
+            self.http.get("/readyz").await.status == 200
         })
         .await;
-        world
+    }
+
+    /// Ends the gateway and starts it again over what it kept.
+    pub(crate) async fn restart_gateway(&mut self) {
+        drop(self.running.take());
+        let (address, running) = start_gateway(&self.config).await;
+        (self.http, self.running) = (Client::new(address), Some(running));
+        self.ready().await;
     }
 
     /// Registers another BaseStation with device key `n`.
@@ -406,6 +411,21 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
         assert!(started.elapsed() < WITHIN, "not within {WITHIN:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+async fn start_gateway(config: &GatewayConfig) -> (SocketAddr, Component) {
+    let (bound, address) = oneshot::channel();
+    let config = config.clone();
+    let running = Component::spawn("gateway", async move |stopped| {
+        qlink_gateway::run(config, move |address| bound.send(address).unwrap(), stopped)
+            .await
+            .unwrap();
+    });
+    let address = tokio::time::timeout(WITHIN, address)
+        .await
+        .expect("the gateway did not start in time")
+        .expect("the gateway did not start");
+    (address, running)
 }
 
 async fn start_node(folder: &Path) -> (SocketAddr, Component) {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -19,7 +19,8 @@ use qlink_meter::{
 };
 use qlink_pfcp::{
     Answer, Association, AssociationLimits, Cause, DataPlaneInfo, MAX_MESSAGE_BYTES, Novelty,
-    Refusal, Request, SessionRules, TunnelAddress, TunnelEnd, decode_request, encode_answer,
+    Refusal, Request, SessionRules, TunnelAddress, TunnelEnd, TunnelMember, decode_request,
+    encode_answer,
 };
 use qlink_types::codec::Text;
 use qlink_types::ids::{Hash32, SessionId, Teid};
@@ -47,6 +48,8 @@ struct State {
     next: u32,
     /// A tunnel key that it does not let in.
     refused: Hash32,
+    /// Whether it takes no key out.
+    holds: bool,
 }
 
 /// The peer; its threads end when it is dropped.
@@ -54,6 +57,8 @@ pub(crate) struct SimPlane {
     socket: PathBuf,
     state: Arc<Mutex<State>>,
     stop: Arc<AtomicBool>,
+    /// A connection lives as long as this stays the same.
+    generation: Arc<AtomicU32>,
 }
 
 impl SimPlane {
@@ -83,6 +88,7 @@ impl SimPlane {
             slots: BTreeMap::new(),
             next: 0,
             refused: Hash32::ZERO,
+            holds: false,
         }));
         let stop = Arc::new(AtomicBool::new(false));
         let listener = SeqListener::bind(&socket).unwrap();
@@ -92,12 +98,17 @@ impl SimPlane {
             n6: N3,
             arena: Text::try_from(path.to_str().unwrap()).unwrap(),
         };
+        let generation = Arc::new(AtomicU32::new(0));
         let (shared, ended) = (Arc::clone(&state), Arc::clone(&stop));
+        let current = Arc::clone(&generation);
         thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 let tick = Some(Duration::from_millis(50));
                 if let Ok(Some(connection)) = listener.accept(tick) {
-                    serve(&connection, &info, &shared, &ended);
+                    let born = current.load(Ordering::Relaxed);
+                    let over =
+                        || ended.load(Ordering::Relaxed) || current.load(Ordering::Relaxed) != born;
+                    serve(&connection, &info, &shared, over);
                 }
             }
         });
@@ -105,6 +116,7 @@ impl SimPlane {
             socket,
             state,
             stop,
+            generation,
         }
     }
 
@@ -177,6 +189,36 @@ impl SimPlane {
         self.state.lock().unwrap().refused = key;
     }
 
+    /// Whether it refuses to take keys out from now on.
+    pub(crate) fn hold(&self, holds: bool) {
+        self.state.lock().unwrap().holds = holds;
+    }
+
+    /// It loses every key, as without its journal.
+    pub(crate) fn forget_members(&self) {
+        let mut state = self.state.lock().unwrap();
+        let keys: Vec<Hash32> = state.association.tunnel_members().map(|m| m.key).collect();
+        for key in keys {
+            state
+                .association
+                .apply(&Request::RemoveTunnelMember { key });
+        }
+    }
+
+    /// A key comes in that nobody asked for.
+    pub(crate) fn add_member(&self, key: Hash32, address: IpAddr) {
+        let member = TunnelMember { key, address };
+        let mut state = self.state.lock().unwrap();
+        state
+            .association
+            .apply(&Request::AddTunnelMember { member });
+    }
+
+    /// Ends every connection, as a restart does.
+    pub(crate) fn hang_up(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The rules that stand for a session.
     pub(crate) fn rules(&self, session: SessionId) -> Option<SessionRules> {
         let state = self.state.lock().unwrap();
@@ -195,9 +237,14 @@ impl Drop for SimPlane {
     }
 }
 
-fn serve(connection: &SeqConn, info: &DataPlaneInfo, state: &Mutex<State>, stop: &AtomicBool) {
+fn serve(
+    connection: &SeqConn,
+    info: &DataPlaneInfo,
+    state: &Mutex<State>,
+    over: impl Fn() -> bool,
+) {
     let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-    while !stop.load(Ordering::Relaxed) {
+    while !over() {
         let Ok(received) = connection.recv(&mut buffer, Some(Duration::from_millis(50))) else {
             return;
         };
@@ -261,6 +308,10 @@ impl State {
             Request::AddTunnelMember { .. } => {
                 self.association.apply(&request);
                 Answer::TunnelMemberAdded { end: TUNNEL_END }
+            }
+            Request::RemoveTunnelMember { .. } if self.holds => {
+                let refusal = Refusal::new(Cause::Busy, "not now");
+                Answer::Refused { refusal }
             }
             Request::RemoveTunnelMember { key } => {
                 self.association.apply(&request);
