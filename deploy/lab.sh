@@ -52,7 +52,8 @@
 # uring, xdp; default udp); QLINK_LAB_N6, what carries N6 (tun or xdp; default tun); QLINK_LAB_MODE,
 # where the XDP program runs (best, native, generic; default best); QLINK_LAB_WORKERS (default 1);
 # QLINK_LAB_NAT, a public address behind which subscribers stand (default none; with tun alone);
-# QLINK_LAB_LINK, plain (the default) or tunnel.
+# QLINK_LAB_LINK, plain (the default) or tunnel; QLINK_LAB_ROTATE, with a tunnel: how often the
+# BaseStation changes its key, for example 24h (default never).
 
 # shellcheck source=deploy/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -62,7 +63,7 @@ DIR="${QLINK_LAB_DIR:-/tmp/qlink-$LAB}"
 FILM_BYTES="${QLINK_LAB_BYTES:-10000000}"
 BACKEND="${QLINK_LAB_BACKEND:-udp}" N6="${QLINK_LAB_N6:-tun}"
 MODE="${QLINK_LAB_MODE:-best}" WORKERS="${QLINK_LAB_WORKERS:-1}" NAT="${QLINK_LAB_NAT:-}"
-LINK="${QLINK_LAB_LINK:-plain}"
+LINK="${QLINK_LAB_LINK:-plain}" ROTATE="${QLINK_LAB_ROTATE:-}"
 LAB_PACKAGES=(curl ethtool iproute2 jq nftables nginx-light python3)
 
 # Addresses. Subscribers get theirs from the gateway, out of the pool.
@@ -392,6 +393,7 @@ TOML
 [tunnel]
 gateway_device_key = "$("$QLINK" key show "$DIR/keys/gateway" | jq -r .key)"
 key_file = "$DIR/keys/tunnel-basestation"
+${ROTATE:+rotate_every = "$ROTATE"}
 TOML
     run_basestation
 }

@@ -280,7 +280,9 @@ impl Control {
             Request::Trace { order } => self.trace(&order),
             Request::TraceProgress { session } => self.trace_progress(session),
             Request::Charges { session } => self.charges(session),
-            Request::AddTunnelMember { member } => self.add_member(member),
+            Request::AddTunnelMember { .. } | Request::RenewTunnelMember { .. } => {
+                self.admit_member(&request)
+            }
             Request::RemoveTunnelMember { key } => self.remove_member(key),
         };
         let answer = result.unwrap_or_else(|refusal| Answer::Refused { refusal });

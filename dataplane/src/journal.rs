@@ -60,9 +60,7 @@ pub(crate) fn requests_of(state: &Association) -> impl Iterator<Item = Request> 
     let sessions = state.sessions().map(|rules| Request::Establish {
         rules: rules.clone(),
     });
-    let members = state
-        .tunnel_members()
-        .map(|member| Request::AddTunnelMember { member });
+    let members = state.tunnel_members().requests();
     contents.chain(packages).chain(sessions).chain(members)
 }
 

@@ -106,11 +106,12 @@ impl Service {
         if what == Reconcile::All {
             self.enrol_again();
         }
+        self.end_overlaps();
     }
 
-    /// Whether a denial waits for its effect.
-    pub(crate) fn has_pending_denials(&self) -> bool {
-        !self.rulings().pending().is_empty()
+    /// Whether the data plane is to be told something: a denial, or that a key was replaced.
+    pub(crate) fn has_untold(&self) -> bool {
+        !self.rulings().pending().is_empty() || self.has_overdue_keys()
     }
 
     /// Shuts a subject out; how many sessions ended.
@@ -150,7 +151,7 @@ impl Service {
         rows.iter().try_for_each(|(id, row)| self.tell(*id, row))
     }
 
-    fn forget_key(&self, key: Hash32) -> Result<(), ServiceError> {
+    pub(crate) fn forget_key(&self, key: Hash32) -> Result<(), ServiceError> {
         match self.link.request(Request::RemoveTunnelMember { key })? {
             Answer::TunnelMemberRemoved { .. } => Ok(()),
             other => Err(unexpected(other)),

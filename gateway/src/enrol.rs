@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use qlink_api::tunnel::{EnrolTunnelRequest, EnrolledTunnel};
 use qlink_pfcp::{Answer, Request, TunnelEnd, TunnelMember};
-use qlink_types::ids::BaseStationId;
+use qlink_types::ids::{BaseStationId, Hash32};
 use qlink_types::transaction::Party;
 use qlink_types::tunnel::{EndpointText, TunnelGrant, TunnelKey};
 
@@ -79,41 +79,60 @@ impl Service {
             tunnels.keep(basestation, Some(row.clone()))?;
             (before, row)
         };
-        let end = match self.hand_over(&row) {
+        // Stating a key again says that it is in use: then the earlier one goes.
+        let old = match &before {
+            Some(before) if before.key != row.key => row.overlapping(now()),
+            _ => None,
+        };
+        let end = match self.hand_over(&row, old) {
             Ok(end) => end,
             // It may have taken effect: the row stays.
             Err(error) if error.is_unreachable() => return Err(error),
             Err(error) => {
-                let _unheard = before.as_ref().map(|row| self.hand_over(row));
+                let _unheard = before.as_ref().map(|row| self.hand_over(row, None));
                 self.tunnels().keep(basestation, before)?;
                 return Err(error);
             }
         };
-        if !row.retired.is_empty() {
-            self.tunnels().keep(basestation, Some(row.settled()))?;
-        }
+        self.note_told(basestation, &row, old)?;
         self.grant(config, statement, &row, &end)
     }
 
-    /// Tells the data plane of a row; telling it again changes nothing.
-    fn hand_over(&self, row: &Enrolled) -> Result<TunnelEnd, ServiceError> {
-        for key in row.retired.iter() {
-            match self
-                .link
-                .request(Request::RemoveTunnelMember { key: *key })?
-            {
-                Answer::TunnelMemberRemoved { .. } => {}
-                other => return Err(unexpected(other)),
-            }
+    /// Tells the data plane of a row; telling it again changes nothing. `old` may come through
+    /// beside the row's key, every other key that was replaced goes.
+    fn hand_over(&self, row: &Enrolled, old: Option<Hash32>) -> Result<TunnelEnd, ServiceError> {
+        for key in row.retired.iter().filter(|key| Some(**key) != old) {
+            self.forget_key(*key)?;
         }
         let member = TunnelMember {
             key: row.key,
             address: row.address,
         };
-        match self.link.request(Request::AddTunnelMember { member })? {
+        let request = match old {
+            Some(old) => Request::RenewTunnelMember { member, old },
+            None => Request::AddTunnelMember { member },
+        };
+        match self.link.request(request)? {
             Answer::TunnelMemberAdded { end } => Ok(end),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// Keeps what the data plane still knows of a row's replaced keys.
+    fn note_told(
+        &self,
+        basestation: BaseStationId,
+        row: &Enrolled,
+        old: Option<Hash32>,
+    ) -> Result<(), ServiceError> {
+        let left = match old {
+            Some(_) => row.renewed(),
+            None => row.settled(),
+        };
+        if left != *row {
+            self.tunnels().keep(basestation, Some(left))?;
+        }
+        Ok(())
     }
 
     fn grant(
@@ -166,11 +185,25 @@ impl Service {
         if self.rulings().denial_of(basestation, row.key).is_some() {
             return Ok(());
         }
-        self.hand_over(row)?;
-        if !row.retired.is_empty() {
-            self.tunnels().keep(basestation, Some(row.settled()))?;
+        let old = row.overlapping(now());
+        self.hand_over(row, old)?;
+        self.note_told(basestation, row, old)
+    }
+
+    /// Takes out keys that were replaced long enough ago. To be called while nobody enrols.
+    pub(crate) fn end_overlaps(&self) {
+        let overdue = self.tunnels().overdue(now());
+        for (basestation, row) in overdue {
+            if let Err(error) = self.tell(basestation, &row) {
+                tracing::warn!(%basestation, %error, "an earlier tunnel key is not removed yet");
+                return;
+            }
         }
-        Ok(())
+    }
+
+    /// Whether a replaced key must go.
+    pub(crate) fn has_overdue_keys(&self) -> bool {
+        !self.tunnels().overdue(now()).is_empty()
     }
 
     /// Whether a session's downlink may go to `peer`: of a BaseStation in the tunnel that is its

@@ -157,7 +157,7 @@ async fn keep_tunnel(service: Arc<Service>, stop: watch::Receiver<bool>) {
     let mut pause = TUNNEL_LOOK;
     while !*stop.borrow() {
         let connections = service.link.connections();
-        let what = match (connections == told, service.has_pending_denials()) {
+        let what = match (connections == told, service.has_untold()) {
             (false, _) => Some(Reconcile::All),
             (true, true) => Some(Reconcile::Pending),
             (true, false) => None,
@@ -170,7 +170,7 @@ async fn keep_tunnel(service: Arc<Service>, stop: watch::Receiver<bool>) {
             }
         }
         // A data plane that refuses is not asked four times a second.
-        pause = match service.has_pending_denials() {
+        pause = match service.has_untold() {
             true => pause.saturating_mul(2).min(TUNNEL_LOOK_MAX),
             false => TUNNEL_LOOK,
         };

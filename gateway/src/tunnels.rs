@@ -7,9 +7,11 @@
 //!
 //! A key that was replaced stays in the row until the data plane has removed it, so a crash at any
 //! point leaves nobody in who should be out: the repeated request, or the next start, goes on there.
+//! It is removed once the BaseStation states its new key again, which it does when it uses it, or
+//! [`OVERLAP_MS`] after it has stated it first: until then both come through, so nothing is lost.
 //! A BaseStation keeps its address for good: sessions bind to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -32,6 +34,11 @@ const ROW_VERSION: u8 = 1;
 
 /// Keys that may wait for their removal while the data plane does not answer.
 const RETIRED_MAX: usize = 8;
+
+/// How long a replaced key may come through beside the new one: no WireGuard session lives longer.
+///
+/// Source: WireGuard white paper §6.1 (`Reject-After-Time`).
+pub(crate) const OVERLAP_MS: u64 = 180_000;
 
 /// How far a statement's time may be from ours (chosen: as long as a session request is good).
 pub(crate) const CLOCKS_APART_MS: u64 = 60_000;
@@ -218,6 +225,23 @@ impl Enrolled {
             ..self.clone()
         }
     }
+
+    /// The key that was replaced last, while it may still come through: `None` from
+    /// [`OVERLAP_MS`] after the new one was stated on.
+    pub(crate) fn overlapping(&self, now: TimeMs) -> Option<Hash32> {
+        let age = now.get().saturating_sub(self.signed_at.get());
+        self.retired.last().copied().filter(|_| age < OVERLAP_MS)
+    }
+
+    /// The same once the data plane knows only its key and the one that was replaced last.
+    pub(crate) fn renewed(&self) -> Self {
+        let last = self.retired.last().copied();
+        Self {
+            // One fits.
+            retired: List::try_from(Vec::from_iter(last)).unwrap_or_default(),
+            ..self.clone()
+        }
+    }
 }
 
 /// Checks a statement's time and gateway.
@@ -250,6 +274,8 @@ pub(crate) fn check_statement(
 pub(crate) struct Tunnels {
     store: Arc<dyn KvStore>,
     rows: BTreeMap<BaseStationId, Enrolled>,
+    /// Those with keys to be removed.
+    renewing: BTreeSet<BaseStationId>,
 }
 
 impl Tunnels {
@@ -259,12 +285,17 @@ impl Tunnels {
     ///
     /// [`RegistryError`] when a row cannot be read.
     pub(crate) fn open(store: Arc<dyn KvStore>) -> Result<Self, RegistryError> {
-        let mut rows = BTreeMap::new();
+        let mut rows: BTreeMap<BaseStationId, Enrolled> = BTreeMap::new();
         let mut after: Option<Vec<u8>> = None;
         loop {
             let page = store.scan(Column::Sessions, &[TUNNEL], after.as_deref(), PAGE)?;
             let Some((last, _)) = page.last() else {
-                return Ok(Self { store, rows });
+                let renewing = rows.iter().filter(|(_, row)| !row.retired.is_empty());
+                return Ok(Self {
+                    renewing: renewing.map(|(id, _)| *id).collect(),
+                    store,
+                    rows,
+                });
             };
             after = Some(last.clone());
             for (key, value) in page {
@@ -292,6 +323,15 @@ impl Tunnels {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
         self.rows.range((from, Unbounded))
+    }
+
+    /// Rows whose replaced keys must go now.
+    pub(crate) fn overdue(&self, now: TimeMs) -> Vec<(BaseStationId, Enrolled)> {
+        let rows = self.renewing.iter().filter_map(|id| {
+            let row = self.rows.get(id)?;
+            row.overlapping(now).is_none().then(|| (*id, row.clone()))
+        });
+        rows.collect()
     }
 
     /// The row that a checked statement leads to. Nothing changes.
@@ -340,8 +380,7 @@ impl Tunnels {
     }
 
     fn free_address(&self, config: &TunnelConfig) -> Result<IpAddr, EnrolRefusal> {
-        let taken: std::collections::BTreeSet<IpAddr> =
-            self.rows.values().map(|row| row.address).collect();
+        let taken: BTreeSet<IpAddr> = self.rows.values().map(|row| row.address).collect();
         (0..config.count)
             .map_while(|number| config.address(number))
             .find(|address| !taken.contains(address))
@@ -366,6 +405,12 @@ impl Tunnels {
             None => batch.delete(Column::Sessions, key),
         }
         self.store.write(batch, Sync::Durable)?;
+        let renews = row.as_ref().is_some_and(|row| !row.retired.is_empty());
+        if renews {
+            self.renewing.insert(basestation);
+        } else {
+            self.renewing.remove(&basestation);
+        }
         match row {
             Some(row) => self.rows.insert(basestation, row),
             None => self.rows.remove(&basestation),

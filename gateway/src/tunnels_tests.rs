@@ -82,6 +82,41 @@ fn a_new_key_keeps_the_address_and_names_the_old_one_until_it_is_gone() {
 }
 
 #[test]
+fn a_replaced_key_comes_through_until_the_overlap_ends_and_is_overdue_then() {
+    let store: Arc<dyn KvStore> = Arc::new(MemoryStore::new());
+    let mut tunnels = Tunnels::open(Arc::clone(&store)).unwrap();
+    enrol(&mut tunnels, &says(1, 1, 10));
+    let row = enrol(&mut tunnels, &says(1, 2, 20));
+    let at = |time| TimeMs::new(20 + time);
+
+    // Also after a restart.
+    for tunnels in [&tunnels, &Tunnels::open(store).unwrap()] {
+        assert_eq!(
+            row.overlapping(at(OVERLAP_MS - 1)),
+            Some(Hash32::new([1; 32]))
+        );
+        assert!(tunnels.overdue(at(OVERLAP_MS - 1)).is_empty());
+        assert_eq!(row.overlapping(at(OVERLAP_MS)), None);
+        assert_eq!(tunnels.overdue(at(OVERLAP_MS)), [(id(1), row.clone())]);
+    }
+
+    tunnels.keep(id(1), Some(row.settled())).unwrap();
+    assert!(tunnels.overdue(at(OVERLAP_MS)).is_empty());
+}
+
+#[test]
+fn only_the_key_that_was_replaced_last_overlaps() {
+    let mut tunnels = tunnels();
+    for number in 1..4 {
+        enrol(&mut tunnels, &says(1, number, 10 + u64::from(number)));
+    }
+    let row = tunnels.of(&id(1)).unwrap();
+
+    assert_eq!(row.retired.len(), 2);
+    assert_eq!(row.renewed().retired.to_vec(), [Hash32::new([2; 32])]);
+}
+
+#[test]
 fn a_key_of_another_basestation_is_refused_also_while_it_is_removed() {
     let mut tunnels = tunnels();
     enrol(&mut tunnels, &says(1, 1, 10));

@@ -1,8 +1,8 @@
 //! Files with a secret, which only their owner may open.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Longest file that is read, bytes: a key and white space around it.
@@ -54,6 +54,40 @@ pub fn read_secret_file(path: &Path) -> Result<String, SecretFileError> {
     Ok(text.trim().to_owned())
 }
 
+/// Writes a secret to a file of mode 0600 in place of one that is there, durably: whoever opens the
+/// path at any time finds the one or the other.
+///
+/// # Errors
+///
+/// [`SecretFileError::File`]; the file is as it was then.
+pub fn replace_secret_file(path: &Path, text: &str) -> Result<(), SecretFileError> {
+    let failed = |source| SecretFileError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let beside = PathBuf::from(name);
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside);
+    let mut file = file.map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(&beside, path).map_err(failed)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = File::open(folder.unwrap_or_else(|| Path::new(".")));
+    folder.and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -75,6 +109,20 @@ mod tests {
 
             assert_eq!(read_secret_file(&path).unwrap(), "secret");
         }
+    }
+
+    #[test]
+    fn a_replaced_secret_is_its_owners_whatever_the_file_was() {
+        let (dir, path) = secret_file(0o644);
+        // What an earlier attempt left.
+        std::fs::write(dir.path().join("secret.new"), "half").unwrap();
+
+        replace_secret_file(&path, "other").unwrap();
+
+        assert_eq!(read_secret_file(&path).unwrap(), "other");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let nowhere = dir.path().join("none/secret");
+        assert!(replace_secret_file(&nowhere, "other").is_err());
     }
 
     #[test]

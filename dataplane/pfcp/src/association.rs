@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Bound;
 
-use qlink_types::ids::{ContentId, Hash32, SessionId, Teid};
+use qlink_types::ids::{ContentId, SessionId, Teid};
 
 use crate::cause::{Cause, Refusal};
+use crate::members::TunnelMembers;
 use crate::message::{ContentBinding, MAX_SESSIONS_PER_PAGE, PackageBinding, Packages, Request};
 use crate::peers::PeerIndex;
 use crate::rules::{Payer, SessionRules};
-use crate::tunnel::{MAX_TUNNEL_MEMBERS, TunnelMember};
 
 /// Bounds of an [`Association`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub struct Association {
     by_ue: BTreeMap<IpAddr, SessionId>,
     by_teid: BTreeMap<Teid, SessionId>,
     peers: PeerIndex,
-    /// BaseStations in the tunnel by key.
-    tunnel: BTreeMap<Hash32, IpAddr>,
+    /// BaseStations in the tunnel.
+    tunnel: TunnelMembers,
 }
 
 impl Association {
@@ -59,7 +59,7 @@ impl Association {
             by_ue: BTreeMap::new(),
             by_teid: BTreeMap::new(),
             peers: PeerIndex::new(),
-            tunnel: BTreeMap::new(),
+            tunnel: TunnelMembers::new(),
         }
     }
 
@@ -96,8 +96,9 @@ impl Association {
                 }
             }
             Request::Delete { session } => self.known(session).map(|_| Novelty::New),
-            Request::AddTunnelMember { member } => self.check_member(member),
-            Request::RemoveTunnelMember { key } => Ok(if self.tunnel.contains_key(key) {
+            Request::AddTunnelMember { member } => self.tunnel.check(member, None),
+            Request::RenewTunnelMember { member, old } => self.tunnel.check(member, Some(old)),
+            Request::RemoveTunnelMember { key } => Ok(if self.tunnel.contains(key) {
                 Novelty::New
             } else {
                 Novelty::Repeated
@@ -142,7 +143,10 @@ impl Association {
             }
             Request::Delete { session } => self.remove(session),
             Request::AddTunnelMember { member } => {
-                self.tunnel.insert(member.key, member.address);
+                self.tunnel.add(member, None);
+            }
+            Request::RenewTunnelMember { member, old } => {
+                self.tunnel.add(member, Some(old));
             }
             Request::RemoveTunnelMember { key } => {
                 self.tunnel.remove(key);
@@ -199,14 +203,10 @@ impl Association {
         &self.packages
     }
 
-    /// Every BaseStation that a request let into the tunnel, in the order of keys.
+    /// Every key that a request let into the tunnel.
     #[must_use]
-    pub fn tunnel_members(&self) -> impl ExactSizeIterator<Item = TunnelMember> {
-        let members = self.tunnel.iter();
-        members.map(|(key, address)| TunnelMember {
-            key: *key,
-            address: *address,
-        })
+    pub const fn tunnel_members(&self) -> &TunnelMembers {
+        &self.tunnel
     }
 
     /// One page of the sessions behind `after`, and whether further ones follow.
@@ -255,25 +255,6 @@ impl Association {
             )),
             Some(_) | None => Ok(Novelty::New),
         }
-    }
-
-    fn check_member(&self, member: &TunnelMember) -> Result<Novelty, Refusal> {
-        if let Some(standing) = self.tunnel.get(&member.key) {
-            return if *standing == member.address {
-                Ok(Novelty::Repeated)
-            } else {
-                let detail = format!("the key stands with tunnel address {standing}");
-                Err(Refusal::new(Cause::RuleInvalid, &detail))
-            };
-        }
-        if self.tunnel.values().any(|taken| *taken == member.address) {
-            let detail = format!("tunnel address {} is taken", member.address);
-            return Err(Refusal::new(Cause::RuleInvalid, &detail));
-        }
-        if self.tunnel.len() >= MAX_TUNNEL_MEMBERS {
-            return Err(Refusal::new(Cause::NoResources, "the tunnel is full"));
-        }
-        Ok(Novelty::New)
     }
 
     fn check_unbind(&self, content: &ContentId) -> Result<Novelty, Refusal> {

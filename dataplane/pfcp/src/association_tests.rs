@@ -1,10 +1,11 @@
 use qlink_types::codec::Text;
-use qlink_types::ids::{PackageId, ViewerKey};
+use qlink_types::ids::{Hash32, PackageId, ViewerKey};
 use qlink_types::package::RepeatPolicy;
 use qlink_types::units::{Bytes, PackageEpoch};
 
 use super::*;
 use crate::rules::{DownlinkPath, SessionChanges, Sponsor};
+use crate::tunnel::TunnelMember;
 
 const CONTENT: ContentId = ContentId::new([1; 32]);
 

@@ -23,6 +23,7 @@ mod address;
 mod association;
 mod cause;
 mod charges;
+mod members;
 mod message;
 pub mod model;
 pub mod node;
@@ -41,6 +42,7 @@ pub use cause::{Cause, Refusal};
 pub use charges::{
     ChargeRow, MAX_CHARGE_REASONS, MAX_REASON_BYTES, MAX_REDIRECT_ROWS, RedirectRow, SessionCharges,
 };
+pub use members::TunnelMembers;
 pub use message::{
     Answer, ContentBinding, DataPlaneInfo, MAX_MESSAGE_BYTES, MAX_SESSIONS_PER_PAGE, MessageError,
     PackageBinding, PackageContents, Packages, Request, TunnelAddress, VERSION, decode_answer,

@@ -159,6 +159,14 @@ pub enum Request {
         /// Which.
         member: TunnelMember,
     },
+    /// Lets a BaseStation come with a new key: both keys stand, with one address, until the old one
+    /// is removed. What is sent to the BaseStation goes by the old key until the new one was heard.
+    RenewTunnelMember {
+        /// The BaseStation with its new key.
+        member: TunnelMember,
+        /// Its old key. One that does not stand changes nothing about the new one.
+        old: Hash32,
+    },
     /// Ends a BaseStation's tunnel. Its sessions stand and have nobody to send for them.
     RemoveTunnelMember {
         /// Its key.
@@ -181,6 +189,7 @@ enum_codec!(Request, "request kind", {
     Charges { session } = 22,
     AddTunnelMember { member } = 30,
     RemoveTunnelMember { key } = 31,
+    RenewTunnelMember { member, old } = 32,
 });
 
 /// What the data plane answers.
@@ -254,7 +263,7 @@ pub enum Answer {
         /// Why.
         charges: SessionCharges,
     },
-    /// To [`Request::AddTunnelMember`]: it may call.
+    /// To [`Request::AddTunnelMember`] and [`Request::RenewTunnelMember`]: it may call.
     TunnelMemberAdded {
         /// Where.
         end: TunnelEnd,

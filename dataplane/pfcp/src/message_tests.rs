@@ -105,6 +105,13 @@ fn requests() -> Vec<Request> {
         Request::RemoveTunnelMember {
             key: Hash32::new([7; 32]),
         },
+        Request::RenewTunnelMember {
+            member: TunnelMember {
+                key: Hash32::new([8; 32]),
+                address: "10.99.0.2".parse().unwrap(),
+            },
+            old: Hash32::new([7; 32]),
+        },
     ]
 }
 

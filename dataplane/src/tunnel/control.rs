@@ -5,25 +5,25 @@ use qlink_tunnel::{PeerError, PublicKey};
 use qlink_types::ids::Hash32;
 
 use super::TunnelPeer;
-use super::thread::{TunnelEnds, TunnelGone, TunnelHandle};
+use super::thread::{Newcomer, TunnelEnds, TunnelGone, TunnelHandle};
 use crate::control::Control;
 
 impl Control {
-    /// Lets a BaseStation come through the tunnel, now and after a restart.
-    pub(crate) fn add_member(&mut self, member: TunnelMember) -> Result<Answer, Refusal> {
-        let request = Request::AddTunnelMember { member };
-        let novelty = self.association.check(&request)?;
+    /// Lets a BaseStation come through the tunnel, now and after a restart: a new one, or one with a
+    /// new key.
+    pub(crate) fn admit_member(&mut self, request: &Request) -> Result<Answer, Refusal> {
+        let novelty = self.association.check(request)?;
         let tunnel = self.tunnel()?;
         let end = end_of(tunnel);
         if novelty == Novelty::New {
-            let peer = peer_of(tunnel, &member)?;
-            tunnel.add(peer)?.map_err(refused)?;
-            if let Err(refusal) = self.make_durable(&request) {
+            let newcomer = newcomer_of(tunnel, request)?;
+            tunnel.admit(newcomer)?.map_err(refused)?;
+            if let Err(refusal) = self.make_durable(request) {
                 // After a restart it would be unknown, so it is now.
-                let _ = self.tunnel()?.remove(peer.key);
+                let _ = self.tunnel()?.remove(newcomer.peer.key);
                 return Err(refusal);
             }
-            self.association.apply(&request);
+            self.association.apply(request);
         }
         Ok(Answer::TunnelMemberAdded { end })
     }
@@ -54,10 +54,10 @@ impl From<TunnelGone> for Refusal {
 }
 
 impl TunnelEnds {
-    /// Knows a BaseStation again that a request added before the restart.
-    pub(crate) fn restore(&mut self, member: &TunnelMember) -> Result<(), Refusal> {
-        let peer = peer_of(&self.handle, member)?;
-        self.thread.restore(peer).map_err(refused)
+    /// Knows a BaseStation again that a request let in before the restart.
+    pub(crate) fn restore(&mut self, request: &Request) -> Result<(), Refusal> {
+        let newcomer = newcomer_of(&self.handle, request)?;
+        self.thread.restore(newcomer).map_err(refused)
     }
 }
 
@@ -75,6 +75,20 @@ fn end_of(tunnel: &TunnelHandle) -> TunnelEnd {
         listen: tunnel.listen,
         gtpu: tunnel.gtpu,
     }
+}
+
+/// Whom a request lets in.
+fn newcomer_of(tunnel: &TunnelHandle, request: &Request) -> Result<Newcomer, Refusal> {
+    let (member, old) = match request {
+        Request::AddTunnelMember { member } => (member, None),
+        Request::RenewTunnelMember { member, old } => (member, Some(old)),
+        _ => return Err(Refusal::new(Cause::SystemFailure, "lets nobody in")),
+    };
+    Ok(Newcomer {
+        peer: peer_of(tunnel, member)?,
+        // A key that is none stands for nobody, so nothing is in its place.
+        old: old.and_then(|old| PublicKey::from_bytes(*old.as_bytes()).ok()),
+    })
 }
 
 fn peer_of(tunnel: &TunnelHandle, member: &TunnelMember) -> Result<TunnelPeer, Refusal> {

@@ -33,10 +33,10 @@ impl Tunnel {
             return Ok(Self::default());
         };
         let mut ends: TunnelEnds = open(settings, bells, start.metrics.control.tunnel.series())?;
-        for member in start.association.tunnel_members() {
+        for request in start.association.tunnel_members().requests() {
             // The configuration may have changed since; what it says now comes first.
-            if let Err(refusal) = ends.restore(&member) {
-                tracing::error!(address = %member.address, %refusal, "a BaseStation is shut out");
+            if let Err(refusal) = ends.restore(&request) {
+                tracing::error!(?request, %refusal, "a BaseStation is shut out");
             }
         }
         ends.thread.recall(&config.journal)?;

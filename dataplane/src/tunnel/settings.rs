@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use qlink_tunnel::{Limits, PublicKey};
+use qlink_tunnel::{Lane, Limits, PublicKey};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::Network;
@@ -113,6 +113,7 @@ impl TunnelSettings {
         Limits {
             peers: self.peers_max,
             handshakes_per_second: self.handshakes_per_second,
+            lane: Lane::ONLY,
         }
     }
 }

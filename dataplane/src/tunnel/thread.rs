@@ -43,8 +43,25 @@ const TICKS_PER_REPORT: u64 = 4;
 /// What the control thread wants.
 #[derive(Debug)]
 enum Order {
-    Add(TunnelPeer, Sender<Result<(), PeerError>>),
+    Admit(Newcomer, Sender<Result<(), PeerError>>),
     Remove(PublicKey, Sender<bool>),
+}
+
+/// A BaseStation that comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Newcomer {
+    pub(crate) peer: TunnelPeer,
+    /// The key whose place it takes.
+    pub(crate) old: Option<PublicKey>,
+}
+
+impl Newcomer {
+    fn enter(self, tunnels: &mut Tunnels) -> Result<(), PeerError> {
+        match &self.old {
+            Some(old) => tunnels.succeed(setup(self.peer), old),
+            None => tunnels.add(setup(self.peer)),
+        }
+    }
 }
 
 /// The thread did not answer.
@@ -77,9 +94,9 @@ impl TunnelHandle {
         answer.recv_timeout(PATIENCE).map_err(|_| TunnelGone)
     }
 
-    /// Adds a BaseStation.
-    pub(crate) fn add(&self, peer: TunnelPeer) -> Result<Result<(), PeerError>, TunnelGone> {
-        self.order(|result| Order::Add(peer, result))
+    /// Lets a BaseStation in.
+    pub(crate) fn admit(&self, newcomer: Newcomer) -> Result<Result<(), PeerError>, TunnelGone> {
+        self.order(|result| Order::Admit(newcomer, result))
     }
 
     /// Removes a BaseStation.
@@ -180,9 +197,9 @@ const fn setup(peer: TunnelPeer) -> PeerSetup {
 }
 
 impl TunnelThread {
-    /// Adds a BaseStation before the thread runs.
-    pub(crate) fn restore(&mut self, peer: TunnelPeer) -> Result<(), PeerError> {
-        self.port.tunnels().add(setup(peer))
+    /// Lets a BaseStation in before the thread runs.
+    pub(crate) fn restore(&mut self, newcomer: Newcomer) -> Result<(), PeerError> {
+        newcomer.enter(self.port.tunnels())
     }
 
     /// Knows where its peers were before the restart; that file belongs to `journal`.
@@ -249,8 +266,8 @@ impl TunnelThread {
         while let Ok(order) = self.orders.try_recv() {
             // The control thread may have given up waiting.
             match order {
-                Order::Add(peer, result) => {
-                    let _ = result.try_send(tunnels.add(setup(peer)));
+                Order::Admit(newcomer, result) => {
+                    let _ = result.try_send(newcomer.enter(tunnels));
                 }
                 Order::Remove(key, result) => {
                     let _ = result.try_send(tunnels.remove(&key));

@@ -37,15 +37,19 @@ mod count;
 pub mod inner;
 mod key;
 mod key_file;
+mod lane;
 mod overhead;
 mod peer;
 mod port;
+#[cfg(test)]
+mod succession_tests;
 mod table;
 
 pub use count::{Refusal, TunnelCounts};
 pub use key::{KeyError, PrivateKey, PublicKey};
 pub use key_file::{KeyFileError, read_key_file};
+pub use lane::{LANES_MAX, Lane};
 pub use overhead::{MESSAGE_MIN, MESSAGE_OVERHEAD, overhead};
 pub use peer::{PeerSetup, PeerState};
-pub use port::{MESSAGE_MAX, TICK, TunnelPort};
+pub use port::{Beside, MESSAGE_MAX, TICK, TunnelPort};
 pub use table::{Limits, PeerError, Received, Sending, Tunnels};

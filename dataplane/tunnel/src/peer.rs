@@ -14,6 +14,11 @@ use crate::key::PublicKey;
 /// Source: white paper §6.1.
 const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
 
+/// Message type of a handshake's first message.
+///
+/// Source: white paper §5.4.2.
+const INITIATION: u8 = 1;
+
 /// A peer as it is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerSetup {
@@ -39,6 +44,8 @@ pub struct PeerState {
     pub endpoint: Option<SocketAddr>,
     /// Age of the keys in use; `None`: there are none.
     pub handshake_age: Option<Duration>,
+    /// Handshakes begun since it was heard last: three of them take 10 s.
+    pub unanswered: u32,
 }
 
 /// How far a peer is.
@@ -72,6 +79,10 @@ pub(crate) struct Peer {
     pub(crate) usable: bool,
     /// When its last initiation was worked on.
     pub(crate) initiated_ns: Option<u64>,
+    /// Whether it shares its address with a peer whose place it takes once it is heard.
+    pub(crate) inherits: bool,
+    /// Initiations sent since it was heard last.
+    pub(crate) unanswered: u32,
     /// The endpoint that was told last by [`Tunnels::moved`](crate::Tunnels::moved).
     pub(crate) told: Option<SocketAddr>,
 }
@@ -90,6 +101,8 @@ impl Peer {
             stage,
             usable: false,
             initiated_ns: None,
+            inherits: false,
+            unanswered: 0,
             told: None,
         }
     }
@@ -122,6 +135,13 @@ impl Peer {
         self.setup.keepalive_s.is_some() && self.tunn.time_since_last_handshake().is_some_and(old)
     }
 
+    /// A message goes to it; one that begins a handshake wants an answer.
+    pub(crate) fn note_sent(&mut self, message: &[u8]) {
+        if message.first() == Some(&INITIATION) {
+            self.unanswered = self.unanswered.saturating_add(1);
+        }
+    }
+
     /// Asks the protocol whether there are keys to send with.
     pub(crate) fn look(&mut self) {
         self.usable = self.tunn.time_since_last_handshake().is_some();
@@ -130,6 +150,7 @@ impl Peer {
     /// It was heard, authentically, from `endpoint`; whether that is a new one.
     pub(crate) fn heard_from(&mut self, endpoint: SocketAddr) -> bool {
         self.stage = Stage::Active;
+        self.unanswered = 0;
         if self.endpoint == Some(endpoint) {
             return false;
         }
@@ -142,6 +163,7 @@ impl Peer {
             address: self.setup.address,
             endpoint: self.endpoint,
             handshake_age: self.tunn.time_since_last_handshake(),
+            unanswered: self.unanswered,
         }
     }
 }

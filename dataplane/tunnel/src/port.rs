@@ -29,19 +29,34 @@ const EMPTY_BURSTS_MAX: usize = 16;
 ///
 /// The port below carries each message by itself: it must not hold back received messages that do
 /// not make it readable (trains).
+///
+/// While an end changes its key, two tables share the socket, told apart by their [`Lane`]:
+/// [`TunnelPort::begin`].
+///
+/// [`Lane`]: crate::Lane
 #[derive(Debug)]
 pub struct TunnelPort<P> {
     port: P,
-    own: SocketAddr,
+    gtpu: u16,
     outer: Burst,
     /// A slot for each message of a burst.
     opened: Box<[u8]>,
     state: RefCell<State>,
 }
 
+/// What the second table on a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// Its keys are awaited; then it takes over.
+    Upcoming,
+    /// The one that was taken over from: what its peers have sent still comes out.
+    Previous,
+}
+
 #[derive(Debug)]
 struct State {
     tunnels: Tunnels,
+    beside: Option<(Beside, Tunnels)>,
     /// A packet before it is sealed.
     packet: Box<[u8]>,
     /// A slot for each message of a burst.
@@ -55,11 +70,12 @@ impl<P: PacketPort> TunnelPort<P> {
         let slots = || vec![0; MESSAGE_MAX.saturating_mul(BURST_MAX)].into_boxed_slice();
         Self {
             port,
-            own: SocketAddr::new(tunnels.address(), gtpu),
+            gtpu,
             outer: Burst::new(),
             opened: slots(),
             state: RefCell::new(State {
                 tunnels,
+                beside: None,
                 packet: vec![0; MESSAGE_MAX].into_boxed_slice(),
                 sealed: slots(),
             }),
@@ -74,8 +90,8 @@ impl<P: PacketPort> TunnelPort<P> {
 
     /// The tunnel address and port at which peers reach us.
     #[must_use]
-    pub const fn own(&self) -> SocketAddr {
-        self.own
+    pub fn own(&self) -> SocketAddr {
+        SocketAddr::new(self.state.borrow().tunnels.address(), self.gtpu)
     }
 
     /// The table of peers.
@@ -83,13 +99,60 @@ impl<P: PacketPort> TunnelPort<P> {
         &mut self.state.get_mut().tunnels
     }
 
+    /// Brings up another table on the same socket, of another lane: as soon as one of its peers has
+    /// keys it takes over. Until then, and for what comes late also afterwards, both are heard. A
+    /// second table that there is already goes.
+    pub fn begin(&mut self, upcoming: Tunnels) {
+        self.state.get_mut().beside = Some((Beside::Upcoming, upcoming));
+    }
+
+    /// Forgets the second table.
+    pub fn end_beside(&mut self) {
+        self.state.get_mut().beside = None;
+    }
+
+    /// What the second table is; `None`: there is none.
+    #[must_use]
+    pub fn beside(&self) -> Option<Beside> {
+        let state = self.state.borrow();
+        state.beside.as_ref().map(|(beside, _)| *beside)
+    }
+
     /// Does what time asks for; see [`Tunnels::tick`].
     pub fn tick(&mut self) {
         let port = &self.port;
-        let tunnels = &mut self.state.get_mut().tunnels;
-        tunnels.tick(&mut [0; MESSAGE_MIN], |to, message| {
-            send_alone(port, message, to);
-        });
+        let State {
+            tunnels, beside, ..
+        } = self.state.get_mut();
+        let ends = std::iter::once(&mut *tunnels);
+        for tunnels in ends.chain(beside.iter_mut().map(|(_, tunnels)| tunnels)) {
+            tunnels.tick(&mut [0; MESSAGE_MIN], |to, message| {
+                send_alone(port, message, to);
+            });
+        }
+        if let Some((stage @ Beside::Upcoming, upcoming)) = beside
+            && upcoming.standing().1 > 0
+        {
+            std::mem::swap(tunnels, upcoming);
+            *stage = Beside::Previous;
+        }
+    }
+}
+
+impl State {
+    /// The table that a datagram is for: by its lane, and an initiation by whom it was made for.
+    fn end_for(&mut self, datagram: &[u8]) -> &mut Tunnels {
+        match &mut self.beside {
+            Some((_, beside))
+                if beside
+                    .lane()
+                    .is_for(datagram)
+                    .unwrap_or_else(|| !self.tunnels.is_called(datagram)) =>
+            {
+                beside
+            }
+            _ => &mut self.tunnels,
+        }
     }
 }
 
@@ -107,12 +170,12 @@ impl<P: PacketPort> PacketSource for TunnelPort<P> {
         burst.clear();
         let Self {
             port,
-            own,
+            gtpu,
             outer,
             opened,
             state,
         } = self;
-        let tunnels = &mut state.get_mut().tunnels;
+        let state = state.get_mut();
         for _ in 0..EMPTY_BURSTS_MAX {
             if port.recv_burst(outer)? == 0 {
                 break;
@@ -124,7 +187,10 @@ impl<P: PacketPort> PacketSource for TunnelPort<P> {
                     continue;
                 };
                 let start = slot.as_ptr().addr();
-                let packet = match tunnels.receive(now_ns, from, port.frame(descriptor), slot) {
+                let datagram = port.frame(descriptor);
+                let tunnels = state.end_for(datagram);
+                let own = SocketAddr::new(tunnels.address(), *gtpu);
+                let packet = match tunnels.receive(now_ns, from, datagram, slot) {
                     Ok(Received::Packet(packet)) => packet,
                     Ok(Received::Reply(message)) => {
                         send_alone(port, message, from);
@@ -132,7 +198,7 @@ impl<P: PacketPort> PacketSource for TunnelPort<P> {
                     }
                     Ok(Received::Nothing) | Err(_) => continue,
                 };
-                match inner::open(packet, *own) {
+                match inner::open(packet, own) {
                     Ok(datagram) => {
                         let inside = datagram.payload.as_ptr().addr().saturating_sub(start);
                         let len = u32::try_from(datagram.payload.len()).unwrap_or(0);
@@ -167,12 +233,14 @@ impl<P: PacketPort> PacketPort for TunnelPort<P> {
             tunnels,
             packet,
             sealed,
+            ..
         } = &mut *self.state.borrow_mut();
+        let own = SocketAddr::new(tunnels.address(), self.gtpu);
         let mut messages = [Outgoing::EMPTY; BURST_MAX];
         let (mut count, mut carried, mut refused) = (0_usize, 0_usize, None);
         let slots = sealed.chunks_exact_mut(MESSAGE_MAX);
         for (item, (slot, message)) in items.iter().zip(slots.zip(messages.iter_mut())) {
-            match seal(tunnels, self.own, item, packet, slot) {
+            match seal(tunnels, own, item, packet, slot) {
                 Ok(sending) => {
                     *message = Outgoing {
                         head: &[],

@@ -14,6 +14,7 @@ use x25519_dalek::PublicKey as DalekPublicKey;
 use crate::calls::{Budget, Calls, TRIES};
 use crate::count::{Refusal, TunnelCounts, bump};
 use crate::key::{PrivateKey, PublicKey};
+use crate::lane::Lane;
 use crate::peer::{Peer, PeerSetup, PeerState, Stage};
 use crate::{MESSAGE_MIN, MESSAGE_OVERHEAD};
 
@@ -28,9 +29,6 @@ const INITIATION_INTERVAL_NS: u64 = 20_000_000;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// A receiver index is the peer's slot in its upper 24 bits.
-const SLOT_SHIFT: u32 = 8;
-
 /// Bounds of a tunnel endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -39,6 +37,8 @@ pub struct Limits {
     /// Handshake messages per second from which on their senders must prove their address by a
     /// cookie. Eight times as many are worked on at most: a handshake costs some 300 us.
     pub handshakes_per_second: u32,
+    /// Which of several tables that share a socket this one is.
+    pub lane: Lane,
 }
 
 impl Default for Limits {
@@ -47,6 +47,7 @@ impl Default for Limits {
         Self {
             peers: 4096,
             handshakes_per_second: 100,
+            lane: Lane::ONLY,
         }
     }
 }
@@ -153,6 +154,20 @@ impl Tunnels {
         self.address
     }
 
+    /// Which table of its socket it is.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        self.limits.lane
+    }
+
+    /// Whether a handshake message was made for our key. Nothing is counted.
+    #[must_use]
+    pub fn is_called(&self, datagram: &[u8]) -> bool {
+        let mut cookie = [0; MESSAGE_MIN];
+        let checked = self.behind.verify_packet(None, datagram, &mut cookie);
+        checked.is_ok()
+    }
+
     /// What happened so far.
     #[must_use]
     pub const fn counts(&self) -> &TunnelCounts {
@@ -189,6 +204,59 @@ impl Tunnels {
         if setup.address == self.address || self.by_address.contains_key(&setup.address) {
             return Err(PeerError::AddressTaken(setup.address));
         }
+        let slot = self.place(setup)?;
+        self.by_address.insert(setup.address, slot);
+        Ok(())
+    }
+
+    /// Adds a peer that is to take the place of `old` with another key: both may send from one
+    /// address, and what is sent there goes to `old` until the new key was heard. So nothing is lost
+    /// while one end changes its key. Where `old` is no peer it is added like any other; one
+    /// that is there already takes the address back.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerError`]; nothing changes then.
+    pub fn succeed(&mut self, setup: PeerSetup, old: &PublicKey) -> Result<(), PeerError> {
+        let address_of = |key: &PublicKey| {
+            let peer = self.peers.get(*self.by_key.get(key)?)?.as_deref()?;
+            Some(peer.setup.address)
+        };
+        if address_of(&setup.key) == Some(setup.address) {
+            self.let_inherit(&setup);
+            return Ok(());
+        }
+        match address_of(old) {
+            None => self.add(setup),
+            Some(address) if address != setup.address => {
+                Err(PeerError::AddressTaken(setup.address))
+            }
+            Some(_) if setup.key == self.public() || self.by_key.contains_key(&setup.key) => {
+                Err(PeerError::KeyTaken(setup.key))
+            }
+            Some(_) => {
+                let slot = self.place(setup)?;
+                if let Some(peer) = of_slot(&mut self.peers, slot) {
+                    peer.inherits = true;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A peer that is there takes its address when it is heard, unless it has it.
+    fn let_inherit(&mut self, setup: &PeerSetup) {
+        let Some(slot) = self.by_key.get(&setup.key).copied() else {
+            return;
+        };
+        let has_it = self.by_address.get(&setup.address) == Some(&slot);
+        if let Some(peer) = of_slot(&mut self.peers, slot) {
+            peer.inherits = !has_it;
+        }
+    }
+
+    /// Gives a peer a free slot.
+    fn place(&mut self, setup: PeerSetup) -> Result<usize, PeerError> {
         let free = self.peers.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.peers.len());
         let limit = self.limits.peers;
@@ -201,7 +269,7 @@ impl Tunnels {
             DalekPublicKey::from(setup.key.to_bytes()),
             None,
             setup.keepalive_s,
-            index,
+            self.limits.lane.index(index),
             Some(Arc::clone(&self.behind)),
         );
         let peer = Some(Box::new(Peer::new(setup, tunn)));
@@ -210,8 +278,7 @@ impl Tunnels {
             None => self.peers.push(peer),
         }
         self.by_key.insert(setup.key, slot);
-        self.by_address.insert(setup.address, slot);
-        Ok(())
+        Ok(slot)
     }
 
     /// A peer was heard at `endpoint` before a restart: it is reached there until it is heard
@@ -250,8 +317,30 @@ impl Tunnels {
         let Some(slot) = self.by_key.remove(key) else {
             return false;
         };
-        if let Some(peer) = self.peers.get_mut(slot).and_then(Option::take) {
-            self.by_address.remove(&peer.setup.address);
+        let Some(peer) = self.peers.get_mut(slot).and_then(Option::take) else {
+            return true;
+        };
+        let address = peer.setup.address;
+        if self.by_address.get(&address) != Some(&slot) {
+            return true;
+        }
+        // Who was to take its place, or whose place it took, has the address for itself now.
+        let other = self
+            .peers
+            .iter_mut()
+            .zip(0_usize..)
+            .find_map(|(peer, slot)| {
+                let peer = peer.as_deref_mut()?;
+                (peer.setup.address == address).then_some((peer, slot))
+            });
+        match other {
+            Some((peer, slot)) => {
+                peer.inherits = false;
+                self.by_address.insert(address, slot);
+            }
+            None => {
+                self.by_address.remove(&address);
+            }
         }
         true
     }
@@ -298,19 +387,22 @@ impl Tunnels {
         if counter.is_none_or(|counter| u64::from_le_bytes(counter) >= REJECT_AFTER_MESSAGES) {
             return Err(Refusal::CounterExhausted);
         }
-        let peer = of_index(&mut self.peers, index).ok_or(Refusal::IndexUnknown)?;
+        let slot = self.limits.lane.slot(index).ok_or(Refusal::IndexUnknown)?;
+        let peer = of_slot(&mut self.peers, slot).ok_or(Refusal::IndexUnknown)?;
         let (packet, source) = match peer.tunn.decapsulate(None, datagram, out) {
             TunnResult::WriteToTunnelV4(packet, source) => (packet, IpAddr::V4(source)),
             TunnResult::WriteToTunnelV6(packet, source) => (packet, IpAddr::V6(source)),
             // An empty message keeps the tunnel alive; it is as authentic as any.
             TunnResult::Done => {
                 note_heard(peer, &mut self.counts, from);
+                inherit(peer, &mut self.by_address, slot);
                 return Ok(Received::Nothing);
             }
             TunnResult::WriteToNetwork(_) => return Ok(Received::Nothing),
             TunnResult::Err(error) => return Err(data_refusal(&error)),
         };
         note_heard(peer, &mut self.counts, from);
+        inherit(peer, &mut self.by_address, slot);
         if source != peer.setup.address {
             return Err(Refusal::SourceForeign);
         }
@@ -364,8 +456,8 @@ impl Tunnels {
                 self.admit_initiation(slot, now_ns)?;
                 slot
             }
-            Packet::HandshakeResponse(response) => slot_in(response.receiver_idx),
-            Packet::PacketCookieReply(reply) => slot_in(reply.receiver_idx),
+            Packet::HandshakeResponse(response) => self.slot_named(response.receiver_idx)?,
+            Packet::PacketCookieReply(reply) => self.slot_named(reply.receiver_idx)?,
             Packet::PacketData(_) => return Err(Refusal::Malformed),
         };
         let peer = of_slot(&mut self.peers, slot).ok_or(Refusal::IndexUnknown)?;
@@ -393,6 +485,11 @@ impl Tunnels {
         }
         self.worked = self.worked.saturating_add(1);
         Ok(())
+    }
+
+    fn slot_named(&self, receiver: u32) -> Result<usize, Refusal> {
+        let slot = self.limits.lane.slot(receiver);
+        slot.ok_or(Refusal::IndexUnknown)
     }
 
     fn slot_of(&self, key: [u8; 32]) -> Result<usize, Refusal> {
@@ -448,11 +545,16 @@ impl Tunnels {
             self.counts.refuse(Refusal::NoSession);
         }
         match result {
-            TunnResult::WriteToNetwork(message) => Ok(Sending {
-                to: endpoint,
-                message,
-                carries,
-            }),
+            TunnResult::WriteToNetwork(message) => {
+                if !carries {
+                    peer.note_sent(message);
+                }
+                Ok(Sending {
+                    to: endpoint,
+                    message,
+                    carries,
+                })
+            }
             _ => Err(Refusal::NoSession),
         }
     }
@@ -491,6 +593,7 @@ impl Tunnels {
                 result => result,
             };
             if let (TunnResult::WriteToNetwork(message), Some(to)) = (result, peer.endpoint) {
+                peer.note_sent(message);
                 send(to, message);
             }
             peer.look();
@@ -522,6 +625,7 @@ impl Tunnels {
             budget.silent = budget.silent.saturating_sub(1);
             if let (TunnResult::WriteToNetwork(message), Some(to)) = (peer.call(out), peer.endpoint)
             {
+                peer.note_sent(message);
                 send(to, message);
             }
             peer.stage = Stage::Recalled(tries);
@@ -541,20 +645,13 @@ impl Tunnels {
         let to = peer.endpoint?;
         match peer.tunn.format_handshake_initiation(out, true) {
             TunnResult::WriteToNetwork(message) => {
+                peer.note_sent(message);
                 peer.stage = Stage::Active;
                 Some((to, message))
             }
             _ => None,
         }
     }
-}
-
-fn slot_in(index: u32) -> usize {
-    usize::try_from(index >> SLOT_SHIFT).unwrap_or(usize::MAX)
-}
-
-fn of_index(peers: &mut [Option<Box<Peer>>], index: u32) -> Option<&mut Peer> {
-    of_slot(peers, slot_in(index))
 }
 
 fn of_slot(peers: &mut [Option<Box<Peer>>], slot: usize) -> Option<&mut Peer> {
@@ -568,6 +665,14 @@ fn note_heard(peer: &mut Peer, counts: &mut TunnelCounts, from: SocketAddr) {
     }
     if !peer.usable {
         peer.look();
+    }
+}
+
+/// A peer that was heard takes the address that it shares with the one whose place it takes.
+fn inherit(peer: &mut Peer, by_address: &mut HashMap<IpAddr, usize>, slot: usize) {
+    if peer.inherits {
+        peer.inherits = false;
+        by_address.insert(peer.setup.address, slot);
     }
 }
 

@@ -103,7 +103,7 @@ pub struct Identity {
     pub gateway: GatewayId,
     /// Its device key.
     pub key: SecretKey,
-    /// Its N3 address as the gateway sees it.
+    /// Its N3 address as the gateway sees it at the start.
     pub n3: SocketAddr,
 }
 
@@ -118,6 +118,8 @@ pub struct Agent {
     identity: Identity,
     api: Box<dyn GatewayApi>,
     worker: WorkerHandle,
+    /// Our N3 address now: a gateway that assigns it may assign another.
+    n3: Mutex<SocketAddr>,
     next_teid: AtomicU32,
     open: Mutex<HashMap<SessionId, Sponsored>>,
     unsent: Mutex<HashMap<SessionId, SignedReceipt>>,
@@ -144,6 +146,7 @@ impl Agent {
     ) -> std::io::Result<Self> {
         let [a, b, c, d, ..] = *random()?.as_bytes();
         Ok(Self {
+            n3: Mutex::new(identity.n3),
             identity,
             api,
             worker,
@@ -158,6 +161,21 @@ impl Agent {
     #[must_use]
     pub const fn worker(&self) -> &WorkerHandle {
         &self.worker
+    }
+
+    /// Who this BaseStation is.
+    pub(crate) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its gateway.
+    pub(crate) fn api(&self) -> &dyn GatewayApi {
+        &*self.api
+    }
+
+    /// Sessions are opened with this N3 address from now on.
+    pub(crate) fn move_to(&self, n3: SocketAddr) {
+        *lock(&self.n3) = n3;
     }
 
     /// Opens a session and starts forwarding for it.
@@ -228,7 +246,7 @@ impl Agent {
             nonce,
         };
         let signature = open.sign(&self.identity.key, &self.identity.chain);
-        let peer = self.identity.n3.to_string();
+        let peer = lock(&self.n3).to_string();
         OpenSessionRequest {
             open,
             signature,
@@ -351,7 +369,7 @@ pub(crate) fn now(ahead: Duration) -> TimeMs {
     TimeMs::new(u64::try_from(now.saturating_add(ahead).as_millis()).unwrap_or(u64::MAX))
 }
 
-fn random() -> std::io::Result<Hash32> {
+pub(crate) fn random() -> std::io::Result<Hash32> {
     use std::io::Read as _;
     let mut bytes = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;

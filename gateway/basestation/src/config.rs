@@ -128,6 +128,23 @@ pub enum ConfigError {
     /// `tunnel.keepalive_s` is outside its range.
     #[error("tunnel.keepalive_s is {0}, allowed are 1 to 3600")]
     Keepalive(u16),
+    /// A time of the table `tunnel` is outside its range.
+    #[error("tunnel.{key} is {value} s, allowed are {min} to {max} s")]
+    TunnelTime {
+        /// The key.
+        key: &'static str,
+        /// Its value, seconds.
+        value: u64,
+        /// Least.
+        min: u64,
+        /// Most.
+        max: u64,
+    },
+    /// Keys and addresses that nobody grants cannot be renewed.
+    #[error(
+        "tunnel.rotate_every needs tunnel.gateway_device_key: by hand nobody learns the new key"
+    )]
+    RotateByHand,
     /// `api` is no `http://` address.
     #[error("api is {0:?}, which is no http:// address")]
     Api(String),
@@ -163,6 +180,7 @@ impl Config {
         if !(1..=3600).contains(&link.keepalive_s) {
             return Err(ConfigError::Keepalive(link.keepalive_s));
         }
+        link.check_times()?;
         match (&link.gateway_device_key, link.endpoint, link.gateway_key) {
             (Some(gateway), None, None) => {
                 if self.n3.is_some() || !self.trusted_gateways.is_empty() {

@@ -14,19 +14,20 @@ use qlink_types::tunnel::TunnelKey;
 use crate::agent::now;
 use crate::config::Config;
 use crate::gateway_api::{GatewayApi, GatewayError, jitter};
+use crate::renewal::{PAUSE_MAX_NS, PAUSE_NS};
 
 /// Pause after the first refusal; doubled each time, plus up to half of it by chance.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_nanos(PAUSE_NS);
 
-/// Longest pause (chosen: who registers a BaseStation waits no longer for it).
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_nanos(PAUSE_MAX_NS);
 
 /// How often a pause looks whether to stop.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Why one attempt brought nothing.
 #[derive(Debug, thiserror::Error)]
-enum EnrolError {
+pub(crate) enum EnrolError {
     #[error(transparent)]
     Gateway(#[from] GatewayError),
     #[error("the answer is not signed by tunnel.gateway_device_key: {0}")]
@@ -35,6 +36,24 @@ enum EnrolError {
     OtherStatement,
     #[error("the answer's {what} is {value:?}, which is none")]
     Unusable { what: &'static str, value: String },
+}
+
+impl EnrolError {
+    /// Whether the gateway denies our tunnel key, so that only another one comes in.
+    pub(crate) fn is_key_denied(&self) -> bool {
+        matches!(self, Self::Gateway(error) if error.is_refused_as("tunnel_key_denied"))
+    }
+}
+
+/// How the first enrolment ended.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// The gateway has let us in.
+    Granted(Granted),
+    /// It denies our tunnel key.
+    KeyDenied,
+    /// We were told to stop before.
+    Stopped,
 }
 
 /// The gateway's end of the tunnel, and our address in it.
@@ -62,30 +81,35 @@ pub(crate) struct Enrolment<'a> {
     pub(crate) gateway_key: &'a PublicKey,
     /// The gateway.
     pub(crate) api: &'a dyn GatewayApi,
+    /// Whether a denied tunnel key may be replaced.
+    pub(crate) may_change_key: bool,
 }
 
 impl Enrolment<'_> {
-    /// Enrols, however long it takes; `None` when `stop` is set first. A refusal is no end either:
-    /// our registration may not be final yet.
-    pub(crate) fn run(&self, stop: &AtomicBool) -> Option<Granted> {
+    /// Enrols, however long it takes. A refusal is no end: our registration may not be final yet.
+    pub(crate) fn run(&self, stop: &AtomicBool) -> Entry {
         let mut pause = PAUSE;
         while !stop.load(Ordering::Relaxed) {
             match self.attempt() {
                 Ok(granted) => {
                     tracing::info!(endpoint = %granted.endpoint, n3 = %granted.n3, "enrolled for the tunnel");
-                    return Some(granted);
+                    return Entry::Granted(granted);
                 }
                 Err(error) => {
                     tracing::warn!(%error, ?pause, "not enrolled for the tunnel; trying again");
+                    if error.is_key_denied() && self.may_change_key {
+                        return Entry::KeyDenied;
+                    }
                 }
             }
             wait(pause.saturating_add(jitter(pause)), stop);
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
-        None
+        Entry::Stopped
     }
 
-    fn attempt(&self) -> Result<Granted, EnrolError> {
+    /// One attempt.
+    pub(crate) fn attempt(&self) -> Result<Granted, EnrolError> {
         let statement = TunnelKey {
             basestation: self.config.basestation,
             gateway: self.config.gateway,
@@ -125,7 +149,7 @@ impl Enrolment<'_> {
     }
 }
 
-fn wait(pause: Duration, stop: &AtomicBool) {
+pub(crate) fn wait(pause: Duration, stop: &AtomicBool) {
     let mut left = pause;
     while !left.is_zero() && !stop.load(Ordering::Relaxed) {
         let step = left.min(LOOK);

@@ -90,6 +90,7 @@ fn attempt(
         tunnel_key,
         gateway_key: &gateway,
         api: &api,
+        may_change_key: false,
     };
     let result = enrolment.attempt();
     let seen = api.seen.lock().unwrap();

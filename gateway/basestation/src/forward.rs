@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 /// Bytes of GTP-U header in front of an uplink packet: header, options, PDU session container.
 pub const UPLINK_HEAD: usize = 16;
 
+/// Addresses of a gateway that changes them (chosen: sessions of the time before may still end).
+const TRUSTED_MAX: usize = 8;
+
 /// QoS flow of every packet: one flow per session, as a Wi-Fi link has it.
 const QFI: u8 = 1;
 
@@ -204,6 +207,17 @@ impl Forwarder {
             echoes: 0,
             error_indications: 0,
         }
+    }
+
+    /// A gateway has another N3 address too. The last [`TRUSTED_MAX`] are kept.
+    pub(crate) fn trust(&mut self, gateway: SocketAddr) {
+        if self.trusted.contains(&gateway) {
+            return;
+        }
+        if self.trusted.len() >= TRUSTED_MAX {
+            self.trusted.remove(0);
+        }
+        self.trusted.push(gateway);
     }
 
     /// Sessions installed.

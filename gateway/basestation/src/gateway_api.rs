@@ -45,6 +45,19 @@ pub enum GatewayError {
     Format(#[source] serde_json::Error),
 }
 
+impl GatewayError {
+    /// Whether the gateway refused for this reason.
+    pub(crate) fn is_refused_as(&self, code: &str) -> bool {
+        match self {
+            Self::Refused { problem, .. } => {
+                let kind = problem.split(": ").next().unwrap_or_default();
+                kind.rsplit('/').next() == Some(code)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The gateway's session calls.
 pub trait GatewayApi: Send + Sync {
     /// `POST /v1/sessions`. The same `key` again opens no second session.
@@ -324,6 +337,23 @@ mod tests {
             "gateway refused with status 409: package_exhausted: 0 bytes left"
         );
         assert_eq!(thread.join().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_the_code_of_its_type() {
+        let refused = |problem: &str| GatewayError::Refused {
+            status: 403,
+            problem: problem.to_owned(),
+        };
+
+        for (problem, is) in [
+            ("/problems/tunnel_key_denied: title: detail", true),
+            ("tunnel_key_denied: detail", true),
+            ("/problems/basestation_denied: tunnel_key_denied", false),
+            ("", false),
+        ] {
+            assert_eq!(refused(problem).is_refused_as("tunnel_key_denied"), is);
+        }
     }
 
     #[test]

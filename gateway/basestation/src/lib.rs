@@ -13,10 +13,13 @@ mod agent;
 mod config;
 mod control;
 mod enrol;
+mod every;
 mod forward;
 mod gateway_api;
+mod keeper;
 mod key;
 mod link;
+mod renewal;
 mod service;
 mod tap;
 mod worker;
@@ -24,11 +27,13 @@ mod worker;
 pub use agent::{Agent, AgentError, Closed, Identity, OpenRequest, Opened};
 pub use config::{Config, ConfigError, Radio, RadioInterface};
 pub use control::{ControlRequest, Counters, NetworkCounters};
+pub use every::Every;
 pub use forward::{
     Downlink, DropCount, DropReason, EntryIndex, Forwarder, InstallError, NetworkCount, Tunnel,
     UPLINK_HEAD, Uplink,
 };
 pub use gateway_api::{GatewayApi, GatewayError, HttpGateway};
+pub use keeper::NewKeyError;
 pub use key::{KeyError, read_key};
 pub use link::{LinkSetup, TunnelLink, TunnelSetup};
 pub use service::{RunError, run};

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use qlink_io::udp::UdpPort;
 use qlink_io::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSource, clock};
-use qlink_tunnel::{Limits, PeerSetup, PrivateKey, PublicKey, TICK, TunnelPort, Tunnels};
+use qlink_tunnel::{Lane, Limits, PeerSetup, PrivateKey, PublicKey, TICK, TunnelPort, Tunnels};
 use qlink_types::signature::PublicKey as DeviceKey;
 use qlink_wire::LinkType;
 use serde::{Deserialize, Serialize};
 
+use crate::config::ConfigError;
 use crate::enrol::Granted;
+use crate::every::Every;
+use crate::renewal::Sight;
 use crate::worker::WorkerError;
 
 /// The link `tunnel`: N3 through WireGuard. Either the gateway's end is named by hand, then `n3` is
@@ -41,6 +44,16 @@ pub struct TunnelLink {
     /// way keep their mapping.
     #[serde(default = "keepalive_s")]
     pub keepalive_s: u16,
+    /// Where the gateway lets us enrol: how often we ask whether its key or address has changed, 10s
+    /// to 7d, for example `10min` (the default). A gateway that does not answer any more is asked at
+    /// once.
+    #[serde(default = "refresh_every")]
+    pub refresh_every: Every,
+    /// Where the gateway lets us enrol: how often our tunnel key is replaced by a new one, 5s to 365d,
+    /// for example `24h`. The new key takes the place of the old one in `key_file`, whose folder must
+    /// be writable. No packet is lost by it. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_every: Option<Every>,
 }
 
 const fn any_address() -> SocketAddr {
@@ -51,6 +64,11 @@ const fn any_address() -> SocketAddr {
 /// minutes).
 const fn keepalive_s() -> u16 {
     25
+}
+
+/// Chosen: 4,096 BaseStations ask a gateway seven times a second.
+const fn refresh_every() -> Every {
+    Every(Duration::from_mins(10))
 }
 
 /// How N3 is to be opened.
@@ -75,6 +93,12 @@ pub struct TunnelSetup {
     pub gateway: PeerSetup,
 }
 
+impl From<TunnelSetup> for LinkSetup {
+    fn from(setup: TunnelSetup) -> Self {
+        Self::Tunnel(Box::new(setup))
+    }
+}
+
 impl From<SocketAddr> for LinkSetup {
     fn from(n3: SocketAddr) -> Self {
         Self::Plain(n3)
@@ -82,9 +106,31 @@ impl From<SocketAddr> for LinkSetup {
 }
 
 impl TunnelLink {
+    /// Checks how often what is renewed.
+    pub(crate) fn check_times(&self) -> Result<(), ConfigError> {
+        const DAY: u64 = 86_400;
+        let refresh = ("refresh_every", Some(self.refresh_every), 10, 7 * DAY);
+        let rotate = ("rotate_every", self.rotate_every, 5, 365 * DAY);
+        for (key, every, min, max) in [refresh, rotate] {
+            let value = every.map_or(min, |every| every.0.as_secs());
+            if value < min || value > max {
+                return Err(ConfigError::TunnelTime {
+                    key,
+                    value,
+                    min,
+                    max,
+                });
+            }
+        }
+        match (&self.gateway_device_key, self.rotate_every) {
+            (None, Some(_)) => Err(ConfigError::RotateByHand),
+            _ => Ok(()),
+        }
+    }
+
     /// What this link is made of with our private `key` and the gateway's end.
-    pub(crate) fn setup(&self, key: PrivateKey, end: &Granted) -> LinkSetup {
-        LinkSetup::Tunnel(Box::new(TunnelSetup {
+    pub(crate) fn setup(&self, key: PrivateKey, end: &Granted) -> TunnelSetup {
+        TunnelSetup {
             listen: self.listen,
             key,
             n3: end.n3,
@@ -94,9 +140,15 @@ impl TunnelLink {
                 endpoint: Some(end.endpoint),
                 keepalive_s: Some(self.keepalive_s),
             },
-        }))
+        }
     }
 }
+
+/// Two ends share the socket by turns.
+const LANES: (Lane, Lane) = match (Lane::new(0, 2), Lane::new(1, 2)) {
+    (Some(first), Some(second)) => (first, second),
+    _ => unreachable!(),
+};
 
 /// The open link.
 #[derive(Debug)]
@@ -113,18 +165,51 @@ impl Link {
         match setup {
             LinkSetup::Plain(n3) => Ok(Self::Plain(Box::new(UdpPort::bind(n3, LinkType::RawIp)?))),
             LinkSetup::Tunnel(setup) => {
-                let limits = Limits {
-                    peers: 1,
-                    ..Limits::default()
-                };
-                let mut tunnels = Tunnels::new(setup.key, setup.n3.ip(), limits);
-                tunnels.add(setup.gateway)?;
                 let socket = UdpPort::bind(setup.listen, LinkType::RawIp)?;
+                let (gtpu, tunnels) = (setup.n3.port(), tunnels(*setup, LANES.0)?);
                 Ok(Self::Tunnel {
-                    port: Box::new(TunnelPort::new(socket, tunnels, setup.n3.port())),
+                    port: Box::new(TunnelPort::new(socket, tunnels, gtpu)),
                     next_tick_ns: 0,
                 })
             }
+        }
+    }
+
+    /// Brings up another end of the tunnel beside the one in use, on the same socket; it takes over as
+    /// soon as it has keys.
+    pub(crate) fn begin(&mut self, setup: TunnelSetup) -> Result<(), WorkerError> {
+        if let Self::Tunnel { port, next_tick_ns } = self {
+            let lane = match port.tunnels().lane() {
+                used if used == LANES.0 => LANES.1,
+                _ => LANES.0,
+            };
+            port.begin(tunnels(setup, lane)?);
+            // It calls at once.
+            *next_tick_ns = 0;
+        }
+        Ok(())
+    }
+
+    /// Forgets the end beside the one in use.
+    pub(crate) fn end_beside(&mut self) {
+        if let Self::Tunnel { port, .. } = self {
+            port.end_beside();
+        }
+    }
+
+    /// What the tunnel looks like.
+    pub(crate) fn sight(&mut self) -> Sight {
+        match self {
+            Self::Plain(_) => Sight::default(),
+            Self::Tunnel { port, .. } => Sight {
+                beside: port.beside(),
+                unanswered: port
+                    .tunnels()
+                    .peers()
+                    .map(|peer| peer.unanswered)
+                    .max()
+                    .unwrap_or(0),
+            },
         }
     }
 
@@ -155,6 +240,18 @@ impl Link {
             }
         }
     }
+}
+
+/// An end of the tunnel to one gateway.
+fn tunnels(setup: TunnelSetup, lane: Lane) -> Result<Tunnels, WorkerError> {
+    let limits = Limits {
+        peers: 1,
+        lane,
+        ..Limits::default()
+    };
+    let mut tunnels = Tunnels::new(setup.key, setup.n3.ip(), limits);
+    tunnels.add(setup.gateway)?;
+    Ok(tunnels)
 }
 
 impl PacketSource for Link {

@@ -9,9 +9,10 @@ use qlink_types::signature::SecretKey;
 use crate::agent::{Agent, Identity};
 use crate::config::{Config, ConfigError, Radio, Way};
 use crate::control::serve;
-use crate::enrol::Enrolment;
+use crate::enrol::{Enrolment, Entry};
 use crate::forward::Forwarder;
 use crate::gateway_api::GatewayApi;
+use crate::keeper::{Keeper, new_key};
 use crate::key::{KeyError, read_key};
 use crate::link::LinkSetup;
 use crate::tap::Tap;
@@ -29,6 +30,9 @@ pub enum RunError {
     /// The tunnel key cannot be used.
     #[error("tunnel key")]
     TunnelKey(#[from] qlink_tunnel::KeyFileError),
+    /// A denied tunnel key cannot be replaced.
+    #[error("new tunnel key")]
+    NewKey(#[from] crate::keeper::NewKeyError),
     /// Forwarding failed.
     #[error("forwarding")]
     Worker(#[from] WorkerError),
@@ -61,55 +65,100 @@ pub fn run(
 ) -> Result<WorkerCount, RunError> {
     config.validate()?;
     let key = read_key(&config.key_file)?;
-    let Some((link, trusted)) = reach(config, &key, &*api, stop)? else {
+    let Some(reach) = reach(config, &key, &*api, stop)? else {
         return Ok(WorkerCount::default());
     };
+    let Reach {
+        link,
+        trusted,
+        keeper,
+    } = reach;
     let forwarder = Forwarder::new(trusted, config.sessions_max);
+    let parts = (config, key, api, keeper);
     match &config.radio {
         Radio::Udp(radio) => {
             let bound = Worker::bind(*radio, link, forwarder, tap)?;
-            forward(config, key, api, bound, stop)
+            forward(parts, bound, stop)
         }
         Radio::Interface(radio) => {
             let bound = Worker::attach(&radio.tun, link, forwarder, tap)?;
-            forward(config, key, api, bound, stop)
+            forward(parts, bound, stop)
         }
     }
 }
 
-/// How the gateway is reached, and the addresses there from which GTP-U is taken; `None` when told to
-/// stop before the gateway has let us into its tunnel.
-fn reach(
-    config: &Config,
+/// How the gateway is reached.
+struct Reach<'a> {
+    link: LinkSetup,
+    /// The addresses there from which GTP-U is taken.
+    trusted: Vec<SocketAddr>,
+    /// Who keeps us enrolled, where we enrolled.
+    keeper: Option<Keeper<'a>>,
+}
+
+/// How the gateway is reached; `None` when told to stop before the gateway has let us into its
+/// tunnel.
+fn reach<'a>(
+    config: &'a Config,
     key: &SecretKey,
     api: &dyn GatewayApi,
     stop: &AtomicBool,
-) -> Result<Option<(LinkSetup, Vec<SocketAddr>)>, RunError> {
+) -> Result<Option<Reach<'a>>, RunError> {
     Ok(match config.way()? {
-        Way::Plain(n3) => Some((n3.into(), config.trusted_gateways.clone())),
+        Way::Plain(n3) => Some(Reach {
+            link: n3.into(),
+            trusted: config.trusted_gateways.clone(),
+            keeper: None,
+        }),
         Way::Tunnel(link, end) => {
             let key = read_key_file(&link.key_file)?;
-            Some((link.setup(key, &end), vec![end.gtpu]))
+            Some(Reach {
+                link: link.setup(key, &end).into(),
+                trusted: vec![end.gtpu],
+                keeper: None,
+            })
         }
         Way::Enrol(link, gateway_key) => {
-            let tunnel_key = read_key_file(&link.key_file)?;
-            let enrolment = Enrolment {
-                config,
-                key,
-                tunnel_key: tunnel_key.public(),
-                gateway_key,
-                api,
+            let mut tunnel_key = read_key_file(&link.key_file)?;
+            let granted = loop {
+                let enrolment = Enrolment {
+                    config,
+                    key,
+                    tunnel_key: tunnel_key.public(),
+                    gateway_key,
+                    api,
+                    may_change_key: link.rotate_every.is_some(),
+                };
+                match enrolment.run(stop) {
+                    Entry::Granted(granted) => break granted,
+                    Entry::KeyDenied => tunnel_key = new_key(&link.key_file)?,
+                    Entry::Stopped => return Ok(None),
+                }
             };
-            let end = enrolment.run(stop);
-            end.map(|end| (link.setup(tunnel_key, &end), vec![end.gtpu]))
+            Some(Reach {
+                link: link.setup(tunnel_key.clone(), &granted).into(),
+                trusted: vec![granted.gtpu],
+                keeper: Some(Keeper::new(
+                    (config, link),
+                    gateway_key,
+                    tunnel_key,
+                    granted,
+                )),
+            })
         }
     })
 }
 
+/// What forwarding is controlled with.
+type Parts<'a> = (
+    &'a Config,
+    SecretKey,
+    Box<dyn GatewayApi>,
+    Option<Keeper<'a>>,
+);
+
 fn forward<R: PacketPort + Send>(
-    config: &Config,
-    key: SecretKey,
-    api: Box<dyn GatewayApi>,
+    (config, key, api, keeper): Parts<'_>,
     (worker, handle): (Worker<R>, WorkerHandle),
     stop: &AtomicBool,
 ) -> Result<WorkerCount, RunError> {
@@ -129,8 +178,13 @@ fn forward<R: PacketPort + Send>(
             stop.store(true, Ordering::Relaxed);
             result
         });
-        let controlled = serve(&config.control, &agent, stop);
+        let agent = &agent;
+        let keeping = keeper.map(|keeper| scope.spawn(move || keeper.run(agent, stop)));
+        let controlled = serve(&config.control, agent, stop);
+        // It asks the worker, so it ends first.
+        let kept = keeping.map_or(Ok(()), std::thread::ScopedJoinHandle::join);
         agent.worker().stop();
+        kept.map_err(|_| RunError::Panicked)?;
         let count = forwarding.join().map_err(|_| RunError::Panicked)??;
         controlled?;
         Ok(count)

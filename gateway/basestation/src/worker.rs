@@ -18,7 +18,8 @@ use serde_json::Value;
 use crate::forward::{
     Downlink, DropCount, DropReason, EntryIndex, Forwarder, InstallError, NetworkCount, Tunnel,
 };
-use crate::link::{Link, LinkSetup};
+use crate::link::{Link, LinkSetup, TunnelSetup};
+use crate::renewal::Sight;
 use crate::tap::{Tap, TapDirection, TapPacket};
 
 /// Orders that may wait for the worker.
@@ -54,6 +55,9 @@ enum Order {
     Session(SessionId, SyncSender<Option<NetworkCount>>),
     Count(SyncSender<WorkerCount>),
     Tap(Value, SyncSender<Result<Value, String>>),
+    Begin(Box<TunnelSetup>, SyncSender<Result<(), WorkerError>>),
+    Sight(SyncSender<Sight>),
+    EndBeside(SyncSender<()>),
     Stop,
 }
 
@@ -137,6 +141,22 @@ impl WorkerHandle {
     /// [`WorkerGone`] outside, the tap's reason inside.
     pub fn ask_tap(&self, question: Value) -> Result<Result<Value, String>, WorkerGone> {
         self.order(|reply| Order::Tap(question, reply))
+    }
+
+    /// Brings up another end of the tunnel beside the one in use; GTP-U is taken from the gateway's
+    /// address in it from now on.
+    pub(crate) fn begin(&self, setup: TunnelSetup) -> Result<Result<(), WorkerError>, WorkerGone> {
+        self.order(|reply| Order::Begin(Box::new(setup), reply))
+    }
+
+    /// What the tunnel looks like.
+    pub(crate) fn sight(&self) -> Result<Sight, WorkerGone> {
+        self.order(Order::Sight)
+    }
+
+    /// Forgets the end beside the one in use.
+    pub(crate) fn end_beside(&self) -> Result<(), WorkerGone> {
+        self.order(Order::EndBeside)
     }
 
     /// Lets the thread end after its current turn.
@@ -449,6 +469,20 @@ impl<R: PacketPort> Worker<R> {
                 }
                 Order::Tap(question, reply) => {
                     let _ = reply.send(self.tap.ask(question));
+                }
+                Order::Begin(setup, reply) => {
+                    self.forwarder.trust(SocketAddr::new(
+                        setup.gateway.address,
+                        self.n3.local_addr().port(),
+                    ));
+                    let _ = reply.send(self.n3.begin(*setup));
+                }
+                Order::Sight(reply) => {
+                    let _ = reply.send(self.n3.sight());
+                }
+                Order::EndBeside(reply) => {
+                    self.n3.end_beside();
+                    let _ = reply.send(());
                 }
                 Order::Stop => return false,
             }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Answer;
 use crate::support::plane::TUNNEL_END;
-use crate::support::{GATEWAY, PROVIDER, STATION, World, key, now};
+use crate::support::{GATEWAY, PROVIDER, STATION, World, key, now, until};
 
 /// Device key of another BaseStation.
 const OTHER: u8 = 9;
@@ -94,12 +94,43 @@ async fn a_basestation_enrols_with_the_key_that_its_device_key_signed() {
     assert_eq!(grant.address.as_str(), "10.99.0.2");
     assert_eq!(world.plane.members(), [(tunnel_key(1), address(2))]);
 
-    // A new key takes the old one's place and address.
-    let later = TimeMs::new(first.signed_at.get() + 1);
-    let renewed = world.enrol(world.says(2, later), &key(STATION)).await;
+    // A new key takes the old one's place and address: both come through until the new one is said
+    // to be in use.
+    let later = |more| TimeMs::new(first.signed_at.get() + more);
+    let renewed = world.enrol(world.says(2, later(1)), &key(STATION)).await;
 
     assert_eq!(renewed.address, grant.address);
+    let both = [(tunnel_key(1), address(2)), (tunnel_key(2), address(2))];
+    assert_eq!(world.plane.members(), both);
+
+    world.enrol(world.says(2, later(2)), &key(STATION)).await;
     assert_eq!(world.plane.members(), [(tunnel_key(2), address(2))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_replaced_twice_is_out_also_after_a_restart() {
+    let mut world = World::start().await;
+    let time = |back: u64| TimeMs::new(now().get() - back);
+    world
+        .enrol(world.says(1, time(50_000)), &key(STATION))
+        .await;
+    world
+        .enrol(world.says(2, time(40_000)), &key(STATION))
+        .await;
+    world
+        .enrol(world.says(3, time(30_000)), &key(STATION))
+        .await;
+    let both = [(tunnel_key(2), address(2)), (tunnel_key(3), address(2))];
+    assert_eq!(world.plane.members(), both);
+
+    // A data plane that has lost them gets the newest alone.
+    world.plane.forget_members();
+    world.restart_gateway().await;
+    until("the newest key is in again", async || {
+        !world.plane.members().is_empty()
+    })
+    .await;
+    assert_eq!(world.plane.members(), [(tunnel_key(3), address(2))]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -180,7 +180,7 @@ impl SimPlane {
     /// Keys and addresses that may come through the tunnel.
     pub(crate) fn members(&self) -> Vec<(Hash32, IpAddr)> {
         let state = self.state.lock().unwrap();
-        let members = state.association.tunnel_members();
+        let members = state.association.tunnel_members().iter();
         members.map(|member| (member.key, member.address)).collect()
     }
 
@@ -197,7 +197,12 @@ impl SimPlane {
     /// It loses every key, as without its journal.
     pub(crate) fn forget_members(&self) {
         let mut state = self.state.lock().unwrap();
-        let keys: Vec<Hash32> = state.association.tunnel_members().map(|m| m.key).collect();
+        let keys: Vec<Hash32> = state
+            .association
+            .tunnel_members()
+            .iter()
+            .map(|m| m.key)
+            .collect();
         for key in keys {
             state
                 .association
@@ -301,11 +306,13 @@ impl State {
                 let refusal = Refusal::new(Cause::ServiceUnsupported, "not simulated");
                 Answer::Refused { refusal }
             }
-            Request::AddTunnelMember { member } if member.key == self.refused => {
+            Request::AddTunnelMember { member } | Request::RenewTunnelMember { member, .. }
+                if member.key == self.refused =>
+            {
                 let refusal = Refusal::new(Cause::RuleInvalid, "of the configuration");
                 Answer::Refused { refusal }
             }
-            Request::AddTunnelMember { .. } => {
+            Request::AddTunnelMember { .. } | Request::RenewTunnelMember { .. } => {
                 self.association.apply(&request);
                 Answer::TunnelMemberAdded { end: TUNNEL_END }
             }
