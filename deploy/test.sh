@@ -24,6 +24,7 @@ STEPS=(
     "clippy    lints, warnings refused"
     "doc       documentation builds, warnings refused"
     "tests     unit, property, integration tests"
+    "clock     timers of the tunnel, by a clock that the tests move"
     "dpdk      the packet back end of feature dpdk: lints, tests, the binary compiles with it"
     "doctests  examples in documentation"
     "loom      arena rows, waking of workers under every interleaving of their threads"
@@ -104,6 +105,13 @@ step_tests() {
         --workspace || status=$?
     [ $status -eq 0 ] || return $status
     python3 "$CHECK" skips "$report" || return $SKIPPED
+}
+
+# By itself: whatever is built with it has a clock that stands still.
+step_clock() {
+    need_tool nextest "$NEXTEST_VERSION"
+    cargo nextest run --locked --cargo-profile ci --profile "$NEXTEST_PROFILE" -p qlink-tunnel \
+        --features mock-clock --test clock
 }
 
 # A feature of its own, because it needs a library of the system. The light crates alone: their
