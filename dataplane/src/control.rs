@@ -284,6 +284,7 @@ impl Control {
                 self.admit_member(&request)
             }
             Request::RemoveTunnelMember { key } => self.remove_member(key),
+            Request::TunnelFigures => self.tunnel_figures(),
         };
         let answer = result.unwrap_or_else(|refusal| Answer::Refused { refusal });
         self.metrics.control.answered(&answer);

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use qlink_meter::{ArenaReader, ArenaSet, SessionState};
+use qlink_pfcp::TunnelFigures;
 use qlink_types::ids::{ContentId, SessionId};
 use serde::{Serialize, Serializer};
 
@@ -54,6 +55,8 @@ pub struct TopSample {
     /// Payload of each content over all sessions that stand.
     contents: BTreeMap<ContentId, u64>,
     flows: u64,
+    /// What the tunnel did, where there is one that can be asked.
+    tunnel: Option<TunnelFigures>,
 }
 
 impl TopSample {
@@ -82,7 +85,14 @@ impl TopSample {
             flows: workers
                 .iter()
                 .fold(0, |sum, of| sum.saturating_add(of.open_flows() as u64)),
+            tunnel: None,
         }
+    }
+
+    /// The same with what the data plane says of its tunnel.
+    #[must_use]
+    pub fn with_tunnel(self, tunnel: Option<TunnelFigures>) -> Self {
+        Self { tunnel, ..self }
     }
 
     /// Packets dropped so far by reason, over all workers.
@@ -144,6 +154,56 @@ pub struct ContentRow {
     pub bytes_per_second: Count,
 }
 
+/// The tunnel, as of its last report: one each second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TunnelRow {
+    /// Keys that may come.
+    pub peers: Count,
+    /// Those of them with traffic keys in use.
+    pub with_keys: Count,
+    /// GTP-U packets per second that came out.
+    pub received_per_second: Count,
+    /// GTP-U packets per second that went in.
+    pub sent_per_second: Count,
+    /// Handshakes since the data plane started.
+    pub handshakes: Count,
+    /// Those of them that renewed traffic keys in use.
+    pub renewals: Count,
+    /// Tunnel keys that took another's place.
+    pub successions: Count,
+    /// Peers heard from another endpoint than before.
+    pub roamed: Count,
+    /// Calls of keys that were taken out.
+    pub denied: Count,
+    /// Everything else that was refused.
+    pub refused: Count,
+    /// What there was no room for.
+    pub shed: Count,
+}
+
+impl TunnelRow {
+    fn between(
+        then: Option<&TunnelFigures>,
+        now: &TunnelFigures,
+        rate: impl Fn(u64, u64) -> Count,
+    ) -> Self {
+        let then = then.unwrap_or(now);
+        Self {
+            peers: Count(now.peers),
+            with_keys: Count(now.with_keys),
+            received_per_second: rate(now.received, then.received),
+            sent_per_second: rate(now.sent, then.sent),
+            handshakes: Count(now.handshakes),
+            renewals: Count(now.renewals),
+            successions: Count(now.successions),
+            roamed: Count(now.roamed),
+            denied: Count(now.denied),
+            refused: Count(now.refused),
+            shed: Count(now.shed),
+        }
+    }
+}
+
 /// Rates between two moments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Top {
@@ -161,6 +221,9 @@ pub struct Top {
     pub top_sessions: Vec<SessionRow>,
     /// The busiest contents first.
     pub top_contents: Vec<ContentRow>,
+    /// The tunnel; absent where there is none, or an arena alone is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelRow>,
 }
 
 impl Top {
@@ -200,6 +263,10 @@ impl Top {
             flows: Count(after.flows),
             top_sessions: top_sessions(before, after, rows, rate),
             top_contents: top_contents(before, after, rows, rate),
+            tunnel: after
+                .tunnel
+                .as_ref()
+                .map(|now| TunnelRow::between(before.tunnel.as_ref(), now, rate)),
         }
     }
 }
@@ -274,6 +341,7 @@ mod tests {
             sessions: sessions.collect(),
             contents: BTreeMap::new(),
             flows: 2,
+            tunnel: None,
         }
     }
 
@@ -303,6 +371,25 @@ mod tests {
         assert_eq!(top.drops[0].packets_per_second, Count(3_000));
         assert_eq!(top.drops[1].packets_per_second, Count(0));
         assert_eq!(top.sessions, Count(3));
+    }
+
+    #[test]
+    fn a_tunnel_has_rates_of_packets_and_sums_of_what_happened() {
+        let figures = |received, denied| {
+            Some(TunnelFigures {
+                received,
+                denied,
+                ..TunnelFigures::default()
+            })
+        };
+        let before = sample(0, &[]).with_tunnel(figures(10, 1));
+        let after = sample(2_000_000_000, &[]).with_tunnel(figures(30, 4));
+
+        let tunnel = Top::between(&before, &after, 5).tunnel.unwrap();
+
+        assert_eq!(tunnel.received_per_second, Count(10));
+        assert_eq!(tunnel.denied, Count(4));
+        assert_eq!(Top::between(&before, &sample(1, &[]), 5).tunnel, None);
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl Association {
             | Request::List { .. }
             | Request::Trace { .. }
             | Request::TraceProgress { .. }
-            | Request::Charges { .. } => Ok(Novelty::Repeated),
+            | Request::Charges { .. }
+            | Request::TunnelFigures => Ok(Novelty::Repeated),
             Request::BindContent { binding } => self.check_bind(binding),
             Request::UnbindContent { content } => self.check_unbind(content),
             Request::BindPackage { binding } => self.check_package(binding),
@@ -114,7 +115,8 @@ impl Association {
             | Request::List { .. }
             | Request::Trace { .. }
             | Request::TraceProgress { .. }
-            | Request::Charges { .. } => {}
+            | Request::Charges { .. }
+            | Request::TunnelFigures => {}
             Request::BindContent { binding } => {
                 self.contents.insert(binding.content, binding.clone());
             }

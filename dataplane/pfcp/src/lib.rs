@@ -56,5 +56,5 @@ pub use rules::{
 pub use trace::{
     MAX_TRACE_PACKETS, MAX_TRACE_SECONDS, TraceOrder, TraceReport, TraceState, TraceWriter,
 };
-pub use tunnel::{MAX_TUNNEL_MEMBERS, TunnelEnd, TunnelMember};
+pub use tunnel::{MAX_TUNNEL_MEMBERS, TunnelEnd, TunnelFigures, TunnelMember};
 pub use usage::{ContentUsage, SessionUsage, VolumeMeasurement};

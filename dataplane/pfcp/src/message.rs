@@ -12,7 +12,7 @@ use crate::cause::Refusal;
 use crate::charges::SessionCharges;
 use crate::rules::{MAX_CONTENTS, MAX_PATH_BYTES, SessionChanges, SessionRules};
 use crate::trace::{TraceOrder, TraceReport};
-use crate::tunnel::{TunnelEnd, TunnelMember};
+use crate::tunnel::{TunnelEnd, TunnelFigures, TunnelMember};
 use crate::usage::SessionUsage;
 
 /// Version of every message here.
@@ -167,6 +167,8 @@ pub enum Request {
         /// Its old key. One that does not stand changes nothing about the new one.
         old: Hash32,
     },
+    /// Asks what the tunnel did.
+    TunnelFigures,
     /// Ends a BaseStation's tunnel. Its sessions stand and have nobody to send for them.
     RemoveTunnelMember {
         /// Its key.
@@ -190,6 +192,7 @@ enum_codec!(Request, "request kind", {
     AddTunnelMember { member } = 30,
     RemoveTunnelMember { key } = 31,
     RenewTunnelMember { member, old } = 32,
+    TunnelFigures = 33,
 });
 
 /// What the data plane answers.
@@ -273,6 +276,11 @@ pub enum Answer {
         /// Its key.
         key: Hash32,
     },
+    /// To [`Request::TunnelFigures`], as of the last second.
+    TunnelFigures {
+        /// What it did.
+        figures: TunnelFigures,
+    },
 }
 
 enum_codec!(Answer, "answer kind", {
@@ -290,6 +298,7 @@ enum_codec!(Answer, "answer kind", {
     Charges { charges } = 21,
     TunnelMemberAdded { end } = 30,
     TunnelMemberRemoved { key } = 31,
+    TunnelFigures { figures } = 32,
 });
 
 /// The outer address of a tunnel endpoint (the address part of an F-TEID).

@@ -112,6 +112,7 @@ fn requests() -> Vec<Request> {
             },
             old: Hash32::new([7; 32]),
         },
+        Request::TunnelFigures,
     ]
 }
 
@@ -184,6 +185,13 @@ fn session_answers() -> Vec<Answer> {
 fn answers() -> Vec<Answer> {
     let mut answers = session_answers();
     answers.extend([
+        Answer::TunnelFigures {
+            figures: TunnelFigures {
+                peers: 3,
+                shed: u64::MAX,
+                ..TunnelFigures::default()
+            },
+        },
         Answer::TunnelMemberAdded {
             end: TunnelEnd {
                 key: Hash32::new([8; 32]),

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use qlink_types::codec::{Decode, DecodeError, Encode, Reader};
 use qlink_types::ids::Hash32;
+use qlink_types::struct_codec;
 
 use crate::address::{decode_endpoint, decode_ip, encode_endpoint, encode_ip};
 
@@ -63,3 +64,44 @@ impl Decode for TunnelEnd {
         })
     }
 }
+
+/// What a data plane's tunnel did since it started, and what it is now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TunnelFigures {
+    /// Keys that may come.
+    pub peers: u64,
+    /// Those of them with traffic keys in use.
+    pub with_keys: u64,
+    /// GTP-U packets that came out.
+    pub received: u64,
+    /// GTP-U packets that went in.
+    pub sent: u64,
+    /// Handshakes that gave traffic keys.
+    pub handshakes: u64,
+    /// Those of them with a peer whose traffic keys were still in use.
+    pub renewals: u64,
+    /// How often a BaseStation changed its tunnel key.
+    pub successions: u64,
+    /// How often a peer was heard from another endpoint than before.
+    pub roamed: u64,
+    /// Calls of keys that were taken out, as a denied BaseStation's.
+    pub denied: u64,
+    /// Everything else that was refused.
+    pub refused: u64,
+    /// Packets that a worker or the socket had no room for, and handshakes beyond the bound.
+    pub shed: u64,
+}
+
+struct_codec!(TunnelFigures {
+    peers,
+    with_keys,
+    received,
+    sent,
+    handshakes,
+    renewals,
+    successions,
+    roamed,
+    denied,
+    refused,
+    shed,
+});

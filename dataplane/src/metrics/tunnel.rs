@@ -1,9 +1,13 @@
 //! What the tunnel's thread counts.
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
+use qlink_pfcp::TunnelFigures;
 use qlink_tunnel::{Refusal, TunnelCounts};
 
 use super::control::{Family, raise};
+
+/// What is lost beside the table of peers: no room at a worker, none at the socket.
+const FULL: [&str; 2] = ["handover_full", "transmit_full"];
 
 /// The tunnel's families; they are empty until there is a tunnel. Clones share them.
 #[derive(Debug, Clone)]
@@ -36,6 +40,8 @@ pub(crate) struct TunnelSeries {
     received: IntCounter,
     sent: IntCounter,
     handshakes: IntCounter,
+    renewals: IntCounter,
+    successions: IntCounter,
     cookies: IntCounter,
     roamed: IntCounter,
     refused: [IntCounter; Refusal::ALL.len()],
@@ -54,7 +60,8 @@ impl TunnelMetrics {
             )?,
             events: family.counters(
                 "tunnel_events",
-                "Handshakes that gave keys, cookies sent, peers heard at a new endpoint.",
+                "Handshakes that gave keys, those of them that renewed keys in use, BaseStations that \
+                 changed their tunnel key, cookies sent, peers heard at a new endpoint.",
                 &["event"],
             )?,
             refused: family.counters(
@@ -75,6 +82,41 @@ impl TunnelMetrics {
         })
     }
 
+    /// What the series say.
+    pub(crate) fn figures(&self) -> TunnelFigures {
+        let event = |event: &str| self.events.with_label_values(&[event]).get();
+        let refused = |reason: &str| self.refused.with_label_values(&[reason]).get();
+        let peers = |state: &str| {
+            let peers = self.peers.with_label_values(&[state]).get();
+            u64::try_from(peers).unwrap_or(0)
+        };
+        let packets = |direction: &str| self.packets.with_label_values(&[direction]).get();
+        let (mut denied, mut shed, mut other) = (0_u64, 0_u64, 0_u64);
+        let reasons = Refusal::ALL.map(|reason| (reason.to_string(), Some(reason)));
+        let full = FULL.map(|reason| (reason.to_owned(), None));
+        for (name, reason) in reasons.into_iter().chain(full) {
+            let sum = match reason {
+                Some(Refusal::KeyRemoved) => &mut denied,
+                None | Some(Refusal::HandshakeLimit) => &mut shed,
+                Some(_) => &mut other,
+            };
+            *sum = sum.saturating_add(refused(&name));
+        }
+        TunnelFigures {
+            peers: peers("known"),
+            with_keys: peers("with_keys"),
+            received: packets("received"),
+            sent: packets("sent"),
+            handshakes: event("handshake"),
+            renewals: event("renewal"),
+            successions: event("succession"),
+            roamed: event("roamed"),
+            denied,
+            refused: other,
+            shed,
+        }
+    }
+
     /// The series, all of them at zero.
     pub(crate) fn series(&self) -> TunnelSeries {
         let event = |event: &str| self.events.with_label_values(&[event]);
@@ -83,11 +125,13 @@ impl TunnelMetrics {
             received: self.packets.with_label_values(&["received"]),
             sent: self.packets.with_label_values(&["sent"]),
             handshakes: event("handshake"),
+            renewals: event("renewal"),
+            successions: event("succession"),
             cookies: event("cookie"),
             roamed: event("roamed"),
             refused: Refusal::ALL.map(|reason| refused(&reason.to_string())),
-            handover_full: refused("handover_full"),
-            transmit_full: refused("transmit_full"),
+            handover_full: refused(FULL[0]),
+            transmit_full: refused(FULL[1]),
             of: self.clone(),
         }
     }
@@ -99,6 +143,8 @@ impl TunnelSeries {
         raise(&self.received, counts.received);
         raise(&self.sent, counts.sent);
         raise(&self.handshakes, counts.handshakes);
+        raise(&self.renewals, counts.renewals);
+        raise(&self.successions, counts.successions);
         raise(&self.cookies, counts.cookies);
         raise(&self.roamed, counts.roamed);
         for (reason, series) in Refusal::ALL.into_iter().zip(&self.refused) {
@@ -166,6 +212,9 @@ mod tests {
             "tunnel_refused_total{reason=\"malformed\"} 1",
             "tunnel_refused_total{reason=\"handover_full\"} 3",
             "tunnel_peers{state=\"known\"} 2",
+            "tunnel_events_total{event=\"renewal\"} 0",
+            "tunnel_events_total{event=\"succession\"} 0",
+            "tunnel_refused_total{reason=\"key_removed\"} 0",
             "tunnel_peers{state=\"with_keys\"} 1",
             "tunnel_last_handshake_seconds 7",
         ] {
@@ -173,5 +222,8 @@ mod tests {
         }
         let reasons = text.matches("tunnel_refused_total{").count();
         assert_eq!(reasons, Refusal::ALL.len() + 2);
+        let figures = metrics.tunnel.figures();
+        assert_eq!((figures.peers, figures.with_keys), (2, 1));
+        assert_eq!((figures.refused, figures.shed, figures.denied), (1, 3, 0));
     }
 }

@@ -41,6 +41,13 @@ impl Control {
         Ok(Answer::TunnelMemberRemoved { key })
     }
 
+    /// What the tunnel did, as of its last report.
+    pub(crate) fn tunnel_figures(&self) -> Result<Answer, Refusal> {
+        self.tunnel()?;
+        let figures = self.metrics.control.tunnel.figures();
+        Ok(Answer::TunnelFigures { figures })
+    }
+
     fn tunnel(&self) -> Result<&TunnelHandle, Refusal> {
         let missing = || Refusal::new(Cause::ServiceUnsupported, "no tunnel is configured");
         self.tunnel.as_ref().ok_or_else(missing)

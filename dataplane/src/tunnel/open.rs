@@ -32,7 +32,12 @@ impl Tunnel {
         let Some(settings) = &config.tunnel else {
             return Ok(Self::default());
         };
-        let mut ends: TunnelEnds = open(settings, bells, start.metrics.control.tunnel.series())?;
+        let mut ends: TunnelEnds = open(
+            settings,
+            bells,
+            config.udp_offload.into(),
+            start.metrics.control.tunnel.series(),
+        )?;
         for request in start.association.tunnel_members().requests() {
             // The configuration may have changed since; what it says now comes first.
             if let Err(refusal) = ends.restore(&request) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use qlink_io::handover::{Bell, Inbox, Outlet, Sleeper, bell, handover};
-use qlink_io::udp::UdpPort;
+use qlink_io::udp::{Offload, UdpOptions, UdpPort};
 use qlink_io::wait::wait;
 use qlink_io::{
     BURST_MAX, Burst, Descriptor, IoError, Outgoing, PacketPort as _, PacketSource, clock,
@@ -134,6 +134,7 @@ pub(crate) struct TunnelEnds {
 pub(crate) fn open(
     settings: &TunnelSettings,
     bells: &[Bell],
+    offload: Offload,
     series: TunnelSeries,
 ) -> Result<TunnelEnds, DataplaneError> {
     let key = read_key_file(&settings.key_file)?;
@@ -143,8 +144,11 @@ pub(crate) fn open(
         let added = tunnels.add(setup(*peer)).map_err(TunnelSettingsError::from);
         added.map_err(ConfigError::from)?;
     }
-    // Trains held back would not make the socket readable.
-    let socket = UdpPort::bind(settings.listen, LinkType::RawIp)?;
+    let options = UdpOptions {
+        offload,
+        ..UdpOptions::default()
+    };
+    let socket = UdpPort::bind_with(settings.listen, LinkType::RawIp, options)?;
     let listen = socket.local_addr();
     let (own_bell, sleeper) = bell()?;
     let (outlet, waiting) = handover(PARCELS, MESSAGE_MAX);
@@ -252,7 +256,7 @@ impl TunnelThread {
             if outward > 0 {
                 self.send(&burst)?;
             }
-            if inward == 0 && outward == 0 {
+            if inward == 0 && outward == 0 && !self.port.has_more() {
                 self.sleep()?;
             }
         }

@@ -3,9 +3,13 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use qlink_tunnel::{Limits, PeerSetup, PrivateKey, Received, Tunnels};
+use qlink_io::udp::{Offload, UdpOptions, UdpPort};
+use qlink_io::{Burst, Outgoing, PacketPort as _, PacketSource as _, clock};
+use qlink_tunnel::{Limits, PeerSetup, PrivateKey, Received, TunnelPort, Tunnels};
+use qlink_wire::LinkType;
 
 const GATEWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 99, 0, 1));
 const STATION: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 99, 0, 2));
@@ -75,5 +79,83 @@ fn packets(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, packets);
+/// Packets of a burst.
+const BURST: usize = 32;
+
+/// Both ends on sockets of the loopback interface, with keys.
+fn sockets(offload: Offload) -> (TunnelPort<UdpPort>, TunnelPort<UdpPort>) {
+    let options = UdpOptions {
+        offload,
+        ..UdpOptions::default()
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let bind = || UdpPort::bind_with(any, LinkType::RawIp, options).unwrap();
+    let (socket, other) = (bind(), bind());
+    let keys = [1, 2].map(|seed| PrivateKey::from_bytes([seed; 32]));
+    let at = socket.local_addr();
+    let gateway = end((keys[0].clone(), GATEWAY), (&keys[1], STATION), None);
+    let station = end((keys[1].clone(), STATION), (&keys[0], GATEWAY), Some(at));
+    let mut gateway = TunnelPort::new(socket, gateway, 2152);
+    let mut station = TunnelPort::new(other, station, 2152);
+    station.tick();
+    let mut burst = Burst::new();
+    while gateway.tunnels().standing().1 == 0 {
+        gateway.recv_burst(&mut burst).unwrap();
+        station.recv_burst(&mut burst).unwrap();
+    }
+    (gateway, station)
+}
+
+/// Receives a whole burst.
+fn drain(port: &mut TunnelPort<UdpPort>, burst: &mut Burst) {
+    let mut received = 0;
+    while received < BURST {
+        received += port.recv_burst(burst).unwrap();
+    }
+}
+
+/// What a packet costs with its socket: processor time of this thread, so that others on the machine
+/// hardly show.
+fn sockets_and_crypto(c: &mut Criterion) {
+    let mut group = c.benchmark_group("tunnel_port");
+    group.throughput(Throughput::Elements(BURST as u64));
+    for (name, offload) in [
+        ("none", Offload::None),
+        ("segmentation", Offload::Segmentation),
+    ] {
+        for payload in [64, 1400] {
+            let (mut gateway, station) = sockets(offload);
+            let body = vec![7; payload - 28];
+            let to = SocketAddr::new(GATEWAY, 2152);
+            let items = [Outgoing {
+                head: &[],
+                body: &body,
+                to,
+            }; BURST];
+            let mut burst = Burst::new();
+            for direction in ["send", "receive"] {
+                let id = format!("{direction}/offload={name} bytes={payload} burst={BURST}");
+                group.bench_function(id, |b| {
+                    b.iter_custom(|rounds| {
+                        let mut spent = 0;
+                        for _ in 0..rounds {
+                            let start = clock::thread_cpu_ns();
+                            assert_eq!(station.send(&items).unwrap(), BURST);
+                            let sent = clock::thread_cpu_ns();
+                            drain(&mut gateway, &mut burst);
+                            spent += match direction {
+                                "send" => sent - start,
+                                _ => clock::thread_cpu_ns() - sent,
+                            };
+                        }
+                        Duration::from_nanos(spent)
+                    });
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, packets, sockets_and_crypto);
 criterion_main!(benches);

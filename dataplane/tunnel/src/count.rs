@@ -17,6 +17,9 @@ pub enum Refusal {
     /// An initiation of a key that is no peer's.
     #[error("key_unknown")]
     KeyUnknown,
+    /// An initiation of a key that was a peer's and was taken out, as a denied BaseStation's.
+    #[error("key_removed")]
+    KeyRemoved,
     /// An initiation that is not newer than the last one of its peer.
     #[error("handshake_replayed")]
     HandshakeReplayed,
@@ -66,11 +69,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons, in the order of the counters.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::MacInvalid,
         Self::HandshakeLimit,
         Self::KeyUnknown,
+        Self::KeyRemoved,
         Self::HandshakeReplayed,
         Self::HandshakeUnexpected,
         Self::IndexUnknown,
@@ -98,6 +102,10 @@ pub struct TunnelCounts {
     pub sent: u64,
     /// Handshakes that gave new keys, as initiator and as responder.
     pub handshakes: u64,
+    /// Those of them with a peer whose keys were still in use.
+    pub renewals: u64,
+    /// How often a peer took an address with another key of its own.
+    pub successions: u64,
     /// Cookies sent to handshakes instead of an answer, because there were many.
     pub cookies: u64,
     /// How often a peer was heard from another endpoint than before.

@@ -41,6 +41,7 @@ mod lane;
 mod overhead;
 mod peer;
 mod port;
+mod removed;
 #[cfg(test)]
 mod succession_tests;
 mod table;

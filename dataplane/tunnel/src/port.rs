@@ -27,8 +27,8 @@ const EMPTY_BURSTS_MAX: usize = 16;
 /// A port over which GTP-U goes through tunnels: a received datagram's peer is the tunnel address
 /// that its key stands for, and what is sent to a tunnel address goes to where its peer is now.
 ///
-/// The port below carries each message by itself: it must not hold back received messages that do
-/// not make it readable (trains).
+/// Received messages may stand in it that do not make it readable: sleep only when
+/// [`has_more`](Self::has_more) says that there are none.
 ///
 /// While an end changes its key, two tables share the socket, told apart by their [`Lane`]:
 /// [`TunnelPort::begin`].
@@ -41,6 +41,8 @@ pub struct TunnelPort<P> {
     outer: Burst,
     /// A slot for each message of a burst.
     opened: Box<[u8]>,
+    /// Whether the last call ended before the port below was empty.
+    more: bool,
     state: RefCell<State>,
 }
 
@@ -73,6 +75,7 @@ impl<P: PacketPort> TunnelPort<P> {
             gtpu,
             outer: Burst::new(),
             opened: slots(),
+            more: false,
             state: RefCell::new(State {
                 tunnels,
                 beside: None,
@@ -116,6 +119,12 @@ impl<P: PacketPort> TunnelPort<P> {
     pub fn beside(&self) -> Option<Beside> {
         let state = self.state.borrow();
         state.beside.as_ref().map(|(beside, _)| *beside)
+    }
+
+    /// Whether messages may wait that do not make the port readable.
+    #[must_use]
+    pub const fn has_more(&self) -> bool {
+        self.more
     }
 
     /// Does what time asks for; see [`Tunnels::tick`].
@@ -173,11 +182,13 @@ impl<P: PacketPort> PacketSource for TunnelPort<P> {
             gtpu,
             outer,
             opened,
+            more,
             state,
         } = self;
         let state = state.get_mut();
         for _ in 0..EMPTY_BURSTS_MAX {
-            if port.recv_burst(outer)? == 0 {
+            *more = port.recv_burst(outer)? > 0;
+            if !*more {
                 break;
             }
             let now_ns = clock::now_ns();

@@ -120,6 +120,7 @@ fn both_keys_come_through_and_downlink_follows_the_new_one_from_its_first_messag
         assert_eq!(give(&mut gateway, STATION, &message), Ok(up));
     }
     assert_eq!(heard_by(&mut gateway, [&mut old, &mut new]), [false, true]);
+    assert_eq!(gateway.counts().successions, 1);
 
     assert!(gateway.remove(&key(2).public()));
     assert_eq!(heard_by(&mut gateway, [&mut old, &mut new]), [false, true]);
@@ -171,6 +172,23 @@ fn a_removed_successor_leaves_the_address_to_the_one_before() {
     let mut out = [0; 2048];
     let refused = gateway.send(address(2), &packet(1, 2, b"down"), &mut out);
     assert_eq!(refused, Err(Refusal::AddressUnknown));
+}
+
+#[test]
+fn who_was_taken_out_and_calls_on_is_told_from_a_stranger_until_it_is_in_again() {
+    let mut gateway = gateway();
+    gateway.remove(&key(2).public());
+    let refusal = |gateway: &mut Tunnels, seed| {
+        let mut call = Vec::new();
+        let mut out = [0; MESSAGE_MIN];
+        station(seed, 0).tick(&mut out, |_, message| call = message.to_vec());
+        give(gateway, STATION, &call).err()
+    };
+
+    assert_eq!(refusal(&mut gateway, 2), Some(Refusal::KeyRemoved));
+    assert_eq!(refusal(&mut gateway, 3), Some(Refusal::KeyUnknown));
+    gateway.add(peer(key(2).public())).unwrap();
+    assert_eq!(refusal(&mut gateway, 2), None);
 }
 
 #[test]

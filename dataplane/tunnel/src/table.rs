@@ -16,6 +16,7 @@ use crate::count::{Refusal, TunnelCounts, bump};
 use crate::key::{PrivateKey, PublicKey};
 use crate::lane::Lane;
 use crate::peer::{Peer, PeerSetup, PeerState, Stage};
+use crate::removed::Removed;
 use crate::{MESSAGE_MIN, MESSAGE_OVERHEAD};
 
 /// Counters from here on are refused.
@@ -108,6 +109,7 @@ pub struct Tunnels {
     second: u64,
     worked: u32,
     calls: Calls,
+    removed: Removed,
     counts: TunnelCounts,
 }
 
@@ -138,6 +140,7 @@ impl Tunnels {
             second: 0,
             worked: 0,
             calls: Calls::default(),
+            removed: Removed::default(),
             counts: TunnelCounts::default(),
         }
     }
@@ -278,6 +281,7 @@ impl Tunnels {
             None => self.peers.push(peer),
         }
         self.by_key.insert(setup.key, slot);
+        self.removed.forget(&setup.key);
         Ok(slot)
     }
 
@@ -317,6 +321,7 @@ impl Tunnels {
         let Some(slot) = self.by_key.remove(key) else {
             return false;
         };
+        self.removed.add(*key);
         let Some(peer) = self.peers.get_mut(slot).and_then(Option::take) else {
             return true;
         };
@@ -395,14 +400,14 @@ impl Tunnels {
             // An empty message keeps the tunnel alive; it is as authentic as any.
             TunnResult::Done => {
                 note_heard(peer, &mut self.counts, from);
-                inherit(peer, &mut self.by_address, slot);
+                inherit(peer, (&mut self.by_address, &mut self.counts), slot);
                 return Ok(Received::Nothing);
             }
             TunnResult::WriteToNetwork(_) => return Ok(Received::Nothing),
             TunnResult::Err(error) => return Err(data_refusal(&error)),
         };
         note_heard(peer, &mut self.counts, from);
-        inherit(peer, &mut self.by_address, slot);
+        inherit(peer, (&mut self.by_address, &mut self.counts), slot);
         if source != peer.setup.address {
             return Err(Refusal::SourceForeign);
         }
@@ -465,6 +470,9 @@ impl Tunnels {
         match peer.tunn.decapsulate(Some(from.ip()), datagram, out) {
             TunnResult::WriteToNetwork(message) => {
                 bump(&mut self.counts.handshakes);
+                if peer.usable {
+                    bump(&mut self.counts.renewals);
+                }
                 note_heard(peer, &mut self.counts, from);
                 peer.look();
                 Ok(Received::Reply(message))
@@ -494,7 +502,13 @@ impl Tunnels {
 
     fn slot_of(&self, key: [u8; 32]) -> Result<usize, Refusal> {
         let key = PublicKey::from_bytes(key).map_err(|_| Refusal::KeyUnknown)?;
-        self.by_key.get(&key).copied().ok_or(Refusal::KeyUnknown)
+        self.by_key.get(&key).copied().ok_or_else(|| {
+            if self.removed.contains(&key) {
+                Refusal::KeyRemoved
+            } else {
+                Refusal::KeyUnknown
+            }
+        })
     }
 
     fn admit_initiation(&mut self, slot: usize, now_ns: u64) -> Result<(), Refusal> {
@@ -669,9 +683,14 @@ fn note_heard(peer: &mut Peer, counts: &mut TunnelCounts, from: SocketAddr) {
 }
 
 /// A peer that was heard takes the address that it shares with the one whose place it takes.
-fn inherit(peer: &mut Peer, by_address: &mut HashMap<IpAddr, usize>, slot: usize) {
+fn inherit(
+    peer: &mut Peer,
+    (by_address, counts): (&mut HashMap<IpAddr, usize>, &mut TunnelCounts),
+    slot: usize,
+) {
     if peer.inherits {
         peer.inherits = false;
+        bump(&mut counts.successions);
         by_address.insert(peer.setup.address, slot);
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use qlink_io::udp::UdpPort;
+use qlink_io::udp::{Offload, UdpOptions, UdpPort};
 use qlink_io::{Burst, Descriptor, IoError, Outgoing, PacketPort, PacketSource, clock};
 use qlink_tunnel::{Lane, Limits, PeerSetup, PrivateKey, PublicKey, TICK, TunnelPort, Tunnels};
 use qlink_types::signature::PublicKey as DeviceKey;
@@ -165,7 +165,11 @@ impl Link {
         match setup {
             LinkSetup::Plain(n3) => Ok(Self::Plain(Box::new(UdpPort::bind(n3, LinkType::RawIp)?))),
             LinkSetup::Tunnel(setup) => {
-                let socket = UdpPort::bind(setup.listen, LinkType::RawIp)?;
+                let options = UdpOptions {
+                    offload: Offload::Segmentation,
+                    ..UdpOptions::default()
+                };
+                let socket = UdpPort::bind_with(setup.listen, LinkType::RawIp, options)?;
                 let (gtpu, tunnels) = (setup.n3.port(), tunnels(*setup, LANES.0)?);
                 Ok(Self::Tunnel {
                     port: Box::new(TunnelPort::new(socket, tunnels, gtpu)),
@@ -226,6 +230,14 @@ impl Link {
         match self {
             Self::Plain(_) => None,
             Self::Tunnel { .. } => Some(TICK),
+        }
+    }
+
+    /// Whether packets may wait that do not make it readable.
+    pub(crate) const fn has_more(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tunnel { port, .. } => port.has_more(),
         }
     }
 

@@ -286,7 +286,7 @@ impl<R: PacketPort> Worker<R> {
             if !self.orders_turn() {
                 return Ok(self.counted());
             }
-            if up == 0 && down == 0 {
+            if up == 0 && down == 0 && !self.n3.has_more() {
                 let descriptors = [self.radio.as_fd(), self.n3.as_fd(), self.bell.as_fd()];
                 wait(&descriptors, self.n3.pause())?;
             }

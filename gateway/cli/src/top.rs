@@ -4,10 +4,11 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
-use qlink_dataplane::top::{Top, TopSample};
+use qlink_dataplane::top::{Top, TopSample, TunnelRow};
 use qlink_io::clock;
+use qlink_pfcp::{Answer, Request, TunnelFigures};
 
-use crate::link::Source;
+use crate::link::{Link, Source};
 use crate::output::{self, Format};
 use crate::table::{grouped, lines};
 
@@ -37,12 +38,16 @@ pub(crate) struct Options {
 
 /// Prints rates until it is interrupted.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let (arenas, _link) = options.source.open()?;
+    let (arenas, mut link) = options.source.open()?;
+    let mut sample = || {
+        let tunnel = link.as_mut().and_then(tunnel_figures);
+        TopSample::take(&arenas, clock::now_ns()).with_tunnel(tunnel)
+    };
     let live = !options.once && std::io::stdout().is_terminal();
-    let mut before = TopSample::take(&arenas, clock::now_ns());
+    let mut before = sample();
     loop {
         std::thread::sleep(Duration::from_millis(options.interval_ms));
-        let after = TopSample::take(&arenas, clock::now_ns());
+        let after = sample();
         let top = Top::between(&before, &after, options.rows.into());
         match options.output {
             Format::Json => output::line(&serde_json::to_string(&top)?),
@@ -53,6 +58,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             return Ok(());
         }
         before = after;
+    }
+}
+
+/// What a data plane says of its tunnel; nothing where it has none, or ended meanwhile.
+fn tunnel_figures(link: &mut Link) -> Option<TunnelFigures> {
+    match link.ask(&Request::TunnelFigures) {
+        Ok(Answer::TunnelFigures { figures }) => Some(figures),
+        _ => None,
     }
 }
 
@@ -79,6 +92,9 @@ fn text(top: &Top) -> String {
         &["worker", ">packets/s", ">bit/s", ">drops/s"],
         &rows.collect::<Vec<_>>(),
     );
+    if let Some(tunnel) = &top.tunnel {
+        add_tunnel(&mut out, tunnel);
+    }
     let rows = top.drops.iter().map(|row| {
         let (packets, rate) = (number(row.packets.0), number(row.packets_per_second.0));
         vec![row.reason.to_owned(), rate, packets]
@@ -107,6 +123,24 @@ fn text(top: &Top) -> String {
         &rows.collect::<Vec<_>>(),
     );
     out.trim_end().to_owned()
+}
+
+fn add_tunnel(out: &mut String, tunnel: &TunnelRow) {
+    let columns = [
+        ("tunnel peers", tunnel.peers),
+        (">with keys", tunnel.with_keys),
+        (">in/s", tunnel.received_per_second),
+        (">out/s", tunnel.sent_per_second),
+        (">handshakes", tunnel.handshakes),
+        (">renewals", tunnel.renewals),
+        (">key changes", tunnel.successions),
+        (">roamed", tunnel.roamed),
+        (">denied", tunnel.denied),
+        (">refused", tunnel.refused),
+        (">shed", tunnel.shed),
+    ];
+    let row = columns.map(|(_, value)| grouped(&value.0.to_string()));
+    add(out, &columns.map(|(name, _)| name), &[row.to_vec()]);
 }
 
 fn add(out: &mut String, names: &[&str], rows: &[Vec<String>]) {

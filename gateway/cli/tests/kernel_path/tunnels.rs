@@ -273,7 +273,27 @@ fn a_denied_basestation_stays_out_over_a_kill_and_comes_back_when_it_is_allowed(
     lab.rule(&["allow", "--basestation", &station]);
 
     assert!(lab.denials().is_empty());
-    lab.run(&["kill", "basestation"]);
+    // Its owner hears that the session has ended, and opens another.
+    let closed = lab.json(&["close", "one"]);
+    assert_eq!(closed["ended_by"], "basestation_denied");
     let ue = lab.open("three");
-    assert!(lab.is_served(&ue));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !lab.is_served(&ue) {
+        assert!(Instant::now() < deadline, "{}", lab.log("basestation"));
+    }
+    let figures = lab.inside(
+        "gw",
+        &[
+            QLINK,
+            "top",
+            "--once",
+            "--output",
+            "json",
+            "--dataplane",
+            &lab.path("sockets/dataplane"),
+        ],
+    );
+    let figures: Value = serde_json::from_str(&figures).unwrap();
+    assert_eq!(figures["tunnel"]["with_keys"], "1");
+    assert_ne!(figures["tunnel"]["denied"], "0", "{figures}");
 }

@@ -302,6 +302,7 @@ impl State {
             Request::Trace { .. }
             | Request::TraceProgress { .. }
             | Request::Charges { .. }
+            | Request::TunnelFigures
             | Request::UnbindPackage { .. } => {
                 let refusal = Refusal::new(Cause::ServiceUnsupported, "not simulated");
                 Answer::Refused { refusal }
