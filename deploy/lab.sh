@@ -393,7 +393,7 @@ TOML
 [tunnel]
 gateway_device_key = "$("$QLINK" key show "$DIR/keys/gateway" | jq -r .key)"
 key_file = "$DIR/keys/tunnel-basestation"
-${ROTATE:+rotate_every = "$ROTATE"}
+$([ -z "$ROTATE" ] || printf 'rotate_every = "%s"' "$ROTATE")
 TOML
     run_basestation
 }
@@ -678,6 +678,7 @@ kill_and_restart() {
         start_component "$1" gw
     fi
     if [ "$1" = dataplane ]; then route_public; fi
+    if [ "$1" = gateway ]; then await gateway api /readyz; fi
 }
 
 down() {

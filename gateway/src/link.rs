@@ -28,6 +28,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Pause between attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(50);
 
+/// After which silence a data plane is greeted (chosen: a BaseStation takes longer to notice).
+const IDLE: Duration = Duration::from_secs(1);
+
 /// Why a request got no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
@@ -72,6 +75,7 @@ impl Link {
             info: Arc::clone(&info),
             connections: Arc::clone(&connections),
             connection: None,
+            heard: Instant::now(),
             sequence: 0,
         };
         thread::Builder::new()
@@ -122,6 +126,8 @@ struct LinkThread {
     info: Arc<Mutex<Option<DataPlaneInfo>>>,
     connections: Arc<AtomicU64>,
     connection: Option<SeqConn>,
+    /// When an exchange ended last.
+    heard: Instant,
     sequence: u32,
 }
 
@@ -138,9 +144,20 @@ impl LinkThread {
                     // A caller that has gone needs no answer.
                     let _gone = reply.send(answer);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.greet_if_idle(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Greets a data plane of which nothing was asked for a while: one that has ended is found out
+    /// before somebody needs it, and so is another in its place.
+    fn greet_if_idle(&mut self) {
+        if self.connection.is_none() || self.heard.elapsed() < IDLE {
+            return;
+        }
+        if self.exchange(&Request::Hello).is_err() {
+            self.connection = None;
         }
     }
 
@@ -203,6 +220,7 @@ impl LinkThread {
             .ok_or("no answer in time")?;
         let answer = buffer.get(..length).unwrap_or_default();
         let (sequence, answer) = decode_answer(answer).map_err(|error| error.to_string())?;
+        self.heard = Instant::now();
         if sequence == self.sequence {
             Ok(answer)
         } else {

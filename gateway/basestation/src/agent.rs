@@ -270,7 +270,18 @@ impl Agent {
             uplink_teid: opened.teid,
             downlink_teid,
         };
-        self.worker.install(tunnel)??;
+        match self.worker.install(tunnel)? {
+            Err(InstallError::AddressTaken(ue)) => {
+                // The gateway gives an address to one session at a time: the other has ended there,
+                // which it does by itself when it denies us. Its receipt waits for who closes it.
+                if let Some(ended) = self.worker.holder(ue)? {
+                    tracing::info!(session = %ended, "the gateway has ended it");
+                    self.final_receipt(ended)?;
+                }
+                self.worker.install(tunnel)??;
+            }
+            installed => installed?,
+        }
         Ok(tunnel)
     }
 

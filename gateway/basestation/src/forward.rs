@@ -220,6 +220,12 @@ impl Forwarder {
         self.trusted.push(gateway);
     }
 
+    /// The session with this inner address.
+    pub(crate) fn holder(&self, ue: &IpAddr) -> Option<SessionId> {
+        let entry = self.entries.get(*self.by_ue.get(ue)?)?.as_ref()?;
+        Some(entry.tunnel.session)
+    }
+
     /// Sessions installed.
     #[must_use]
     pub fn len(&self) -> usize {

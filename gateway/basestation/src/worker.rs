@@ -1,6 +1,6 @@
 //! The forwarding thread: two ports, a bounded queue of orders, no async, no lock.
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -53,6 +53,7 @@ enum Order {
     Install(Tunnel, SyncSender<Result<(), InstallError>>),
     Remove(SessionId, SyncSender<Option<(Tunnel, NetworkCount)>>),
     Session(SessionId, SyncSender<Option<NetworkCount>>),
+    Holder(IpAddr, SyncSender<Option<SessionId>>),
     Count(SyncSender<WorkerCount>),
     Tap(Value, SyncSender<Result<Value, String>>),
     Begin(Box<TunnelSetup>, SyncSender<Result<(), WorkerError>>),
@@ -123,6 +124,11 @@ impl WorkerHandle {
     /// [`WorkerGone`].
     pub fn session(&self, session: SessionId) -> Result<Option<NetworkCount>, WorkerGone> {
         self.order(|reply| Order::Session(session, reply))
+    }
+
+    /// The session with an inner address.
+    pub(crate) fn holder(&self, ue: IpAddr) -> Result<Option<SessionId>, WorkerGone> {
+        self.order(|reply| Order::Holder(ue, reply))
     }
 
     /// All counters.
@@ -463,6 +469,9 @@ impl<R: PacketPort> Worker<R> {
                 }
                 Order::Session(session, reply) => {
                     let _ = reply.send(self.forwarder.count(&session));
+                }
+                Order::Holder(ue, reply) => {
+                    let _ = reply.send(self.forwarder.holder(&ue));
                 }
                 Order::Count(reply) => {
                     let _ = reply.send(self.counted());

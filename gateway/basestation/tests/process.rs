@@ -35,6 +35,8 @@ struct FakeGateway {
     opens: Mutex<Vec<OpenSessionRequest>>,
     closes: Mutex<Vec<CloseSessionRequest>>,
     failing_closes: AtomicUsize,
+    /// It gives every session the same address, as if it had ended the one before.
+    one_address: AtomicBool,
 }
 
 impl GatewayApi for FakeGateway {
@@ -46,7 +48,10 @@ impl GatewayApi for FakeGateway {
             session: SessionId::new([number; 16]),
             n3: self.n3.to_string(),
             teid: Teid::new(0x0500 + u32::from(number)),
-            ue_address: format!("10.1.0.{number}"),
+            ue_address: match self.one_address.load(Ordering::Relaxed) {
+                true => "10.1.0.1".to_owned(),
+                false => format!("10.1.0.{number}"),
+            },
             reserved_bytes: Bytes::new(10_000_000),
         })
     }
@@ -121,6 +126,7 @@ impl Station {
             opens: Mutex::default(),
             closes: Mutex::default(),
             failing_closes: AtomicUsize::new(0),
+            one_address: AtomicBool::new(false),
         });
         let radio = free_address();
         let config = Config {
@@ -311,6 +317,29 @@ fn failed_close_keeps_its_receipt_and_repeats_it() {
     let closes = station.rest.closes.lock().unwrap();
     assert_eq!(closes.len(), 2);
     assert_eq!(closes[0].basestation_receipt, closes[1].basestation_receipt);
+}
+
+#[test]
+fn a_session_that_the_gateway_has_ended_makes_room_and_its_receipt_waits() {
+    let mut station = Station::start(Box::new(NoTap), true);
+    station.rest.one_address.store(true, Ordering::Relaxed);
+    let radio = socket();
+    let at = radio.local_addr().unwrap();
+    let first = station.open(at);
+    let packet = inner("10.1.0.1:5000", "203.0.113.5:80");
+    radio.send_to(&packet, station.radio).unwrap();
+    receive(&station.gateway);
+
+    let second = station.open(at);
+
+    assert_ne!(first.session, second.session);
+    assert_eq!(station.counters().sessions, 1);
+    let close = json!({"id": 9, "op": "close", "session": first.session});
+    station.ask(&close).unwrap();
+    let closes = station.rest.closes.lock().unwrap();
+    let receipt = &closes[0].basestation_receipt.receipt;
+    assert_eq!(receipt.session, first.session);
+    assert_eq!(receipt.uplink_network_bytes.get(), packet.len() as u64);
 }
 
 #[test]
