@@ -207,7 +207,12 @@ impl<'a> Keeper<'a> {
 /// Makes a key and keeps it in a file.
 pub(crate) fn new_key(file: &Path) -> Result<PrivateKey, NewKeyError> {
     let secret = random().map_err(NewKeyError::Random)?;
-    replace_secret_file(file, &format!("{secret}\n"))?;
+    let digits: String = secret
+        .as_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    replace_secret_file(file, &digits)?;
     Ok(PrivateKey::from_bytes(*secret.as_bytes()))
 }
 
@@ -227,5 +232,24 @@ fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_is_read_from_its_file_again_and_is_another_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = next_file(&folder.path().join("tunnel.key"));
+
+        let first = new_key(&file).unwrap().public();
+        let second = new_key(&file).unwrap().public();
+
+        assert_ne!(first, second);
+        let kept = qlink_tunnel::read_key_file(&file).unwrap().public();
+        assert_eq!(kept, second);
+        assert!(file.ends_with("tunnel.key.next"));
     }
 }
