@@ -31,7 +31,7 @@ use qlink_dataplane::metrics_text;
 use qlink_io::clock::thread_cpu_ns;
 use qlink_meter::{
     ArenaSet, ArenaSetup, BurstSums, CounterArena, Direction, HotSession, INFLIGHT_MAX,
-    PacketDelta, QuotaVerdict, SessionIdentity, SessionSlot, SessionSnapshot, SessionTable,
+    PacketDelta, SessionIdentity, SessionSlot, SessionSnapshot, SessionTable,
 };
 use qlink_pfcp::VolumeMeasurement;
 use qlink_types::ids::Teid;
@@ -110,30 +110,26 @@ impl Stage {
         })
     }
 
-    /// Every prepared packet once, in bursts; how many passed.
+    /// Every prepared packet once, in bursts, as the pipeline meters plain sessions; how many
+    /// passed.
     fn round(&mut self) -> u32 {
         let payload = u32::try_from(PAYLOAD).unwrap_or(0);
         let mut passed = 0_u32;
         for burst in self.teids.chunks(INFLIGHT_MAX) {
+            let rows = self.arena.traffic_rows();
             for teid in burst {
                 self.table.prefetch(*teid);
             }
-            let mut slots = [None; INFLIGHT_MAX];
-            for (place, teid) in slots.iter_mut().zip(burst) {
-                *place = self.table.by_teid(*teid).map(|(slot, hot)| {
-                    self.arena.prefetch_usage(slot);
-                    (slot, hot.quota())
-                });
-            }
-            for (slot, quota) in slots.into_iter().flatten() {
-                if quota.judge(0, payload.into(), payload.into()) != QuotaVerdict::Pass {
+            for teid in burst {
+                let Some((slot, _)) = self.table.plain(*teid) else {
                     continue;
-                }
+                };
+                rows.prefetch(slot);
                 let packet = PacketDelta {
                     direction: Direction::Uplink,
                     bytes: payload.saturating_add(40),
                     user_charged: payload.into(),
-                    personal: quota.billed(0, payload.into()),
+                    personal: 0,
                 };
                 self.sums.add(slot, &packet);
                 passed = passed.saturating_add(1);

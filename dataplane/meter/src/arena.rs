@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 
 use qlink_io::arena::{Arena, ArenaError};
 use qlink_io::huge;
-use qlink_kernel::prefetch_slice;
 use qlink_types::units::Incarnation;
 
 use crate::identity::{FlowIdentity, SessionIdentity, SessionState, ViewIdentity};
@@ -16,6 +15,7 @@ use crate::reason::DropReason;
 use crate::record::{Row, StageSink, add, load, open_place, store};
 use crate::redo::{self, RedoList};
 use crate::session::{SessionKind, SessionSlot};
+use crate::traffic::TrafficRows;
 use crate::urr::RecoveredUrr;
 use crate::usage::{Proven, Traffic, Usage};
 
@@ -396,12 +396,17 @@ impl CounterArena {
         proven.saturating_add(self.traffic(slot).personal)
     }
 
+    /// What packets count of sessions, to be looked up once for many of them.
+    #[inline(always)]
+    #[must_use]
+    pub fn traffic_rows(&self) -> TrafficRows<'_> {
+        self.places.traffic_rows(self.words(), &self.layout)
+    }
+
     /// Starts loading what packets count of a session.
     #[inline]
     pub fn prefetch_usage(&self, slot: SessionSlot) {
-        let (words, row) = (self.words(), self.places.traffic(slot.index()));
-        prefetch_slice(words, row.at);
-        prefetch_slice(words, row.at.saturating_add(LINE_WORDS));
+        self.traffic_rows().prefetch(slot);
     }
 
     /// Starts a session in `slot` with all counters at zero.
@@ -553,19 +558,18 @@ impl CounterArena {
     /// Notes what the packets of a burst will add when they are forwarded: call before sending.
     #[inline]
     pub fn note_burst(&mut self, entries: &[(SessionSlot, BurstDelta)]) {
-        let words = self.backing.words();
-        let notes = entries.iter().map(|(slot, delta)| {
-            let guard = self.places.traffic(slot.index()).guard(words);
-            (*slot, guard, delta)
+        let rows = self.traffic_rows();
+        inflight::note(self.words(), Places::INFLIGHT, entries, |slot| {
+            rows.guard(slot)
         });
-        inflight::note(words, Places::INFLIGHT, notes);
     }
 
     /// Adds what was forwarded of the noted burst: call after sending.
     #[inline]
     pub fn commit_burst(&mut self, entries: &[(SessionSlot, BurstDelta)]) {
+        let rows = self.traffic_rows();
         for (slot, delta) in entries {
-            self.change_traffic(*slot, |traffic| delta.apply(traffic));
+            rows.add(*slot, delta);
         }
         inflight::clear(self.words(), Places::INFLIGHT);
     }

@@ -115,31 +115,29 @@ pub(crate) struct Leftover {
     pub(crate) network_bytes: u64,
 }
 
-/// Writes the notes of a burst at `at`; they count from the last store on.
-#[inline]
-pub(crate) fn note<'a>(
+/// Writes the notes of a burst at `at`, with the `guard` of each session's row; they count from the
+/// last store on.
+#[inline(always)]
+pub(crate) fn note(
     words: &[AtomicU64],
     at: usize,
-    entries: impl Iterator<Item = (SessionSlot, u64, &'a BurstDelta)>,
+    entries: &[(SessionSlot, BurstDelta)],
+    guard: impl Fn(SessionSlot) -> u64,
 ) {
-    let places = words.get(at.saturating_add(1)..).unwrap_or_default();
-    let mut count = 0_u64;
-    for (place, (slot, guard, delta)) in places
-        .as_chunks::<ENTRY_WORDS>()
-        .0
-        .iter()
-        .take(INFLIGHT_MAX)
-        .zip(entries)
-    {
+    let (places, _) = words
+        .get(at.saturating_add(1)..)
+        .unwrap_or_default()
+        .as_chunks();
+    let places: &[[AtomicU64; ENTRY_WORDS]] = places.get(..INFLIGHT_MAX).unwrap_or_default();
+    for (place, (slot, delta)) in places.iter().zip(entries) {
         let [slot_word, guard_word, uplink_bytes, _, downlink_bytes, ..] = place;
         let relaxed = Ordering::Relaxed;
         write_word(slot_word, slot.get().into(), relaxed);
-        write_word(guard_word, guard, relaxed);
+        write_word(guard_word, guard(*slot), relaxed);
         write_word(uplink_bytes, delta.uplink_bytes, relaxed);
         write_word(downlink_bytes, delta.downlink_bytes, relaxed);
-        count = count.saturating_add(1);
     }
-    store(words, at, count);
+    store(words, at, places.len().min(entries.len()) as u64);
 }
 
 /// Forgets the notes.

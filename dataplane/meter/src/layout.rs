@@ -26,6 +26,7 @@ use crate::identity::SessionIdentity;
 use crate::inflight::{ENTRY_WORDS, INFLIGHT_MAX};
 use crate::record::{Row, Sealed};
 use crate::sync::AtomicU64;
+use crate::traffic::TrafficRows;
 use crate::urr::{SESSION_URRS_MAX, UrrCounters, UrrMarks};
 use crate::usage::{Proven, Traffic, Usage};
 
@@ -47,7 +48,7 @@ const WORKER_WORDS: usize = 64;
 /// Words of a cache line; the arena begins with one.
 pub(crate) const LINE_WORDS: usize = 8;
 /// Words of a session's traffic row and of the unused one behind it.
-const TRAFFIC_STRIDE: usize = 2 * LINE_WORDS;
+pub(crate) const TRAFFIC_STRIDE: usize = 2 * LINE_WORDS;
 /// Words of a session's identity in versions 1 and 2.
 const JOINED_IDENTITY_WORDS: usize = 48;
 /// Most rows that change together without usage rules: a flow, its session, and every view of the
@@ -278,6 +279,16 @@ impl Places {
                 .saturating_add(slot.saturating_mul(TRAFFIC_STRIDE)),
             len: Traffic::WORDS,
         }
+    }
+
+    /// What packets count of all sessions; of this version.
+    #[inline(always)]
+    pub(crate) fn traffic_rows<'a>(
+        &self,
+        words: &'a [AtomicU64],
+        layout: &ArenaLayout,
+    ) -> TrafficRows<'a> {
+        TrafficRows::new(words, self.traffic, layout.sessions)
     }
 
     /// What is proven of a session; of this version.

@@ -36,6 +36,7 @@ mod session;
 mod sums;
 mod sync;
 mod teid;
+mod traffic;
 mod urr;
 mod urr_rows;
 mod usage;
@@ -64,6 +65,7 @@ pub use rules::{
 pub use session::{HotSession, SessionKind, SessionSlot, SessionTable, prefix_of};
 pub use sums::BurstSums;
 pub use teid::{TEID_REST_NS, TeidAllocator};
+pub use traffic::TrafficRows;
 pub use urr::{
     Deadlines, PENDING_MAX, PacketCount, QuotaStop, QuotaStops, RecoveredUrr, SESSION_URRS_MAX,
     SessionUrrs, UrrCounters, UrrError, UrrLimits, UrrMarks,

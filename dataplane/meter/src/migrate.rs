@@ -118,11 +118,9 @@ fn carry_over(
             (note.slot, sum)
         })
         .collect();
-    let notes = sums.iter().map(|(slot, sum)| {
-        let guard = to.traffic(slot.index()).guard(new);
-        (*slot, guard, sum)
+    inflight::note(new, Places::INFLIGHT, &sums, |slot| {
+        to.traffic(slot.index()).guard(new)
     });
-    inflight::note(new, Places::INFLIGHT, notes);
 }
 
 fn beside(path: &Path) -> PathBuf {

@@ -10,8 +10,6 @@
 //!
 //! What changes rarely has one slot, and a guard that is odd while it changes ([`Sealed`]).
 
-use std::hint::select_unpredictable;
-
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// How often a reader tries before it gives up (chosen: a writer commits a row at most some
@@ -68,24 +66,17 @@ impl Row {
         }
     }
 
-    /// Prepares what follows on what stands, as [`Self::stage`]; the row's guard and its next
-    /// value, or `None` and nothing happens where there is no row of `N` words.
+    /// Prepares what follows on what stands, as [`Self::stage`]; nothing happens where there is no
+    /// row of `N` words.
     #[inline]
     pub(crate) fn prepare<const N: usize>(
         self,
         words: &[AtomicU64],
         next: impl FnOnce([u64; N]) -> [u64; N],
-    ) -> Option<(&AtomicU64, u64)> {
-        let row = self.whole::<N>(words)?;
-        let guard = row.guard.load(Ordering::Relaxed);
-        let (standing, places) = row.slots(guard);
-        let following = next(standing);
-        // As in `stage`: what is written now stays behind the last change.
-        fence(Ordering::Release);
-        for (place, word) in places.iter().zip(following) {
-            write_word(place, word, Ordering::Relaxed);
+    ) {
+        if let Some(row) = self.whole(words) {
+            row.prepare(next);
         }
-        Some((row.guard, guard.wrapping_add(1)))
     }
 
     /// Changes what stands.
@@ -95,19 +86,14 @@ impl Row {
         words: &[AtomicU64],
         next: impl FnOnce([u64; N]) -> [u64; N],
     ) {
-        if let Some((guard, value)) = self.prepare(words, next) {
-            write_word(guard, value, Ordering::Release);
+        if let Some(row) = self.whole(words) {
+            row.change(next);
         }
     }
 
-    /// Guard and slots in one look, so that no word is looked up on its own.
     #[inline]
     fn whole<const N: usize>(self, words: &[AtomicU64]) -> Option<Whole<'_, N>> {
-        let (guard, slots) = words.get(self.at..)?.split_first()?;
-        let ([even, odd, ..], _) = slots.as_chunks::<N>() else {
-            return None;
-        };
-        Some(Whole { guard, even, odd })
+        Whole::first_of(words.get(self.at..)?)
     }
 
     /// Makes the prepared slot the state.
@@ -184,20 +170,51 @@ impl Sealed {
 }
 
 /// A row in memory.
-struct Whole<'a, const N: usize> {
+pub(crate) struct Whole<'a, const N: usize> {
     guard: &'a AtomicU64,
-    even: &'a [AtomicU64; N],
-    odd: &'a [AtomicU64; N],
+    slots: &'a [[AtomicU64; N]; 2],
 }
 
 impl<'a, const N: usize> Whole<'a, N> {
+    /// Guard and slots of the row that `words` begin with, in one look, so that no word is looked
+    /// up on its own.
+    #[inline(always)]
+    pub(crate) fn first_of(words: &'a [AtomicU64]) -> Option<Self> {
+        let (guard, slots) = words.split_first()?;
+        let slots = slots.as_chunks::<N>().0.first_chunk()?;
+        Some(Self { guard, slots })
+    }
+
+    /// Prepares what follows on what stands; the guard's next value.
+    #[inline(always)]
+    fn prepare(&self, next: impl FnOnce([u64; N]) -> [u64; N]) -> u64 {
+        let guard = self.guard.load(Ordering::Relaxed);
+        let (standing, places) = self.slots(guard);
+        let following = next(standing);
+        // As in `Row::stage`: what is written now stays behind the last change.
+        fence(Ordering::Release);
+        for (place, word) in places.iter().zip(following) {
+            write_word(place, word, Ordering::Relaxed);
+        }
+        guard.wrapping_add(1)
+    }
+
+    /// Changes what stands.
+    #[inline(always)]
+    pub(crate) fn change(&self, next: impl FnOnce([u64; N]) -> [u64; N]) {
+        let guard = self.prepare(next);
+        write_word(self.guard, guard, Ordering::Release);
+    }
+
     /// What stands, and where the next state goes.
-    #[inline]
+    #[inline(always)]
     fn slots(&self, guard: u64) -> ([u64; N], &'a [AtomicU64; N]) {
-        // Which of two it is differs from row to row: a branch would be guessed wrong half the time.
-        let is_even = guard & 1 == 0;
-        let standing = select_unpredictable(is_even, self.even, self.odd);
-        let next = select_unpredictable(is_even, self.odd, self.even);
+        // Which of two it is differs from row to row: a branch would be guessed wrong half the
+        // time, so it is an index (a choice between two references becomes a branch again).
+        let [even, odd] = self.slots;
+        let at = usize::from(guard & 1 == 1);
+        let standing = self.slots.get(at).unwrap_or(even);
+        let next = self.slots.get(1 - at).unwrap_or(odd);
         let words = std::array::from_fn(|at| {
             let word = standing.get(at);
             word.map_or(0, |word| word.load(Ordering::Relaxed))

@@ -76,6 +76,8 @@ pub struct HotSession {
     payer_limit: u64,
     repeat: RepeatPolicy,
     sponsored: bool,
+    /// See [`Self::is_plain`].
+    plain: bool,
 }
 
 const _: () = assert!(
@@ -96,6 +98,7 @@ impl HotSession {
         payer_limit: 0,
         repeat: RepeatPolicy::ChargeUser,
         sponsored: false,
+        plain: false,
     };
 
     /// The hot part of `rules`, which must carry their TEID; `None` when they do not.
@@ -125,6 +128,7 @@ impl HotSession {
                 .as_ref()
                 .map_or(RepeatPolicy::ChargeUser, |sponsor| sponsor.repeat),
             sponsored: rules.sponsor.is_some(),
+            plain: false,
         })
     }
 
@@ -161,6 +165,23 @@ impl HotSession {
     #[must_use]
     pub const fn is_sponsored(&self) -> bool {
         self.sponsored
+    }
+
+    /// Whether its packets are charged without a look at anything else: no rules, no sponsor, and
+    /// a payer without a limit. In a table alone; elsewhere the answer is no.
+    #[inline]
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// The session, after a change, as a table has it.
+    fn settled(self) -> Self {
+        let free = self.kind == SessionKind::Direct && self.payer == PayerKind::Operator;
+        Self {
+            plain: free && !self.sponsored,
+            ..self
+        }
     }
 }
 
@@ -203,6 +224,17 @@ impl SessionTable {
             Some(session) if session.teid == teid && teid.get() != 0 => Some((slot, session)),
             _ => self.by_foreign_teid(teid),
         }
+    }
+
+    /// The plain session whose uplink endpoint is `teid`, a TEID of ours; `None` says nothing about
+    /// other sessions.
+    #[inline(always)]
+    #[must_use]
+    pub fn plain(&self, teid: Teid) -> Option<(SessionSlot, &HotSession)> {
+        let slot = TeidAllocator::slot_of(teid);
+        let session = self.sessions.get(slot.index())?;
+        // An empty place is not plain.
+        (session.teid == teid && session.plain).then_some((slot, session))
     }
 
     fn by_foreign_teid(&self, teid: Teid) -> Option<(SessionSlot, &HotSession)> {
@@ -258,7 +290,7 @@ impl SessionTable {
         if session.teid.get() == 0 || self.by_ue.get(&session.ue).is_some() {
             return false;
         }
-        *place = session;
+        *place = session.settled();
         self.count_peer(session.peer, true);
         let own = TeidAllocator::slot_of(session.teid) == slot;
         let found = (session.ue.is_unspecified() || self.by_ue.insert(session.ue, slot.0))
@@ -291,6 +323,7 @@ impl SessionTable {
     pub fn sponsor(&mut self, slot: SessionSlot) {
         if let Some(session) = self.sessions.get_mut(slot.index()) {
             session.sponsored = true;
+            *session = session.settled();
         }
     }
 
@@ -298,6 +331,7 @@ impl SessionTable {
     pub fn set_kind(&mut self, slot: SessionSlot, kind: SessionKind) {
         if let Some(session) = self.sessions.get_mut(slot.index()) {
             session.kind = kind;
+            *session = session.settled();
         }
     }
 
@@ -411,6 +445,32 @@ mod tests {
         assert_eq!(slot(0x0000_0208), None);
         assert_eq!(slot(0), None);
         assert_eq!(find(&table, 2), Some(SessionSlot(3)));
+    }
+
+    #[test]
+    fn a_session_is_plain_as_long_as_nothing_but_its_operator_decides() {
+        let rules = |payer| HotSession {
+            payer,
+            ..session(0x0000_0201, 1)
+        };
+        let (slot, teid) = (SessionSlot(2), Teid::new(0x0000_0201));
+        let mut table = SessionTable::new(8, 1);
+        let plain = |table: &SessionTable| table.plain(teid).is_some();
+
+        table.insert(slot, rules(PayerKind::Personal));
+        assert!(!plain(&table));
+        table.insert(slot, rules(PayerKind::Block));
+        assert!(!plain(&table));
+        table.insert(slot, rules(PayerKind::Operator));
+        assert!(plain(&table) && table.plain(Teid::new(0x0000_0202)).is_none());
+        table.set_kind(slot, SessionKind::Ruled);
+        assert!(!plain(&table));
+        table.set_kind(slot, SessionKind::Direct);
+        assert!(plain(&table));
+        table.sponsor(slot);
+        assert!(!plain(&table));
+        table.remove(slot);
+        assert!(!plain(&table) && table.plain(Teid::new(0)).is_none());
     }
 
     #[test]

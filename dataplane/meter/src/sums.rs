@@ -20,8 +20,9 @@ const _: () = assert!(PLACES.is_power_of_two() && INFLIGHT_MAX < VACANT as usize
 /// stands here and not with the session, whose line so needs no way back to memory.
 #[derive(Debug)]
 pub struct BurstSums {
-    entries: Box<[(SessionSlot, BurstDelta)]>,
-    len: usize,
+    entries: Box<[(SessionSlot, BurstDelta); INFLIGHT_MAX]>,
+    /// Sessions, 0 to [`INFLIGHT_MAX`].
+    len: u8,
     /// Numbers of the sessions, from the place on that a slot chooses.
     places: [u8; PLACES],
 }
@@ -38,7 +39,7 @@ impl BurstSums {
     pub fn new() -> Self {
         let nobody = (SessionSlot::new(0), BurstDelta::default());
         Self {
-            entries: vec![nobody; INFLIGHT_MAX].into_boxed_slice(),
+            entries: Box::new([nobody; INFLIGHT_MAX]),
             len: 0,
             places: [VACANT; PLACES],
         }
@@ -71,7 +72,7 @@ impl BurstSums {
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Whether there is no session.
@@ -85,7 +86,7 @@ impl BurstSums {
     #[inline]
     #[must_use]
     pub fn as_slice(&self) -> &[(SessionSlot, BurstDelta)] {
-        self.entries.get(..self.len).unwrap_or_default()
+        self.entries.get(..self.len()).unwrap_or_default()
     }
 
     /// What the burst adds to a session so far; `None`: it is not in the burst.
@@ -126,17 +127,17 @@ impl BurstSums {
     /// Begins a session; its sum is what an earlier burst left.
     #[inline(always)]
     fn begin(&mut self, slot: SessionSlot, place: usize) -> Option<&mut BurstDelta> {
-        let number = u8::try_from(self.len).ok()?;
-        let (own, sum) = self.entries.get_mut(self.len)?;
-        *self.places.get_mut(place)? = number;
+        let number = self.len;
+        let (own, sum) = self.entries.get_mut(usize::from(number))?;
+        self.len = number.saturating_add(1);
+        *self.places.get_mut(place % PLACES)? = number;
         *own = slot;
-        self.len = self.len.saturating_add(1);
         Some(sum)
     }
 
     /// Takes every packet back; the sessions stay.
     pub fn reset(&mut self) {
-        for (_, sum) in &mut self.entries {
+        for (_, sum) in self.entries.iter_mut() {
             *sum = BurstDelta::default();
         }
     }
