@@ -8,7 +8,6 @@ use qlink_dataplane::pipeline::{Ports, Side, process_burst};
 use qlink_dataplane::plane::{Neighbours, Plane, PlaneLimits};
 use qlink_io::mem::{MemSink, MemSource};
 use qlink_io::{Burst, PacketSource as _};
-use qlink_kernel::prefetch_slice;
 use qlink_meter::{CounterArena, SessionSlot, WorkerCounter};
 use qlink_pfcp::{DownlinkPath, Payer, SessionRules};
 use qlink_types::ids::{SessionId, Teid};
@@ -126,8 +125,7 @@ pub(crate) struct Plain {
     plane: Plane,
     source: MemSource,
     ports: Ports<MemSink, MemSink>,
-    /// The running burst and the one after it, in turns.
-    bursts: [Burst; 2],
+    burst: Burst,
 }
 
 impl Plain {
@@ -145,7 +143,7 @@ impl Plain {
                 n3: MemSink::new(),
                 n6: MemSink::new(),
             },
-            bursts: [Burst::new(), Burst::new()],
+            burst: Burst::new(),
         }
     }
 
@@ -155,29 +153,25 @@ impl Plain {
         &mut self.plane
     }
 
-    /// Two bursts from frame to transmit. The next one's headers come into the cache meanwhile, as
-    /// a network card puts frames there before it tells of them.
+    /// Two bursts from frame to transmit. The source brings the next one's headers into the cache
+    /// meanwhile, as a network card puts frames there before it tells of them.
     pub(crate) fn pass(&mut self) {
-        self.half(0);
-        self.half(1);
+        self.half();
+        self.half();
     }
 
-    fn half(&mut self, number: usize) {
-        let next = &mut self.bursts[1 - number];
-        self.source.recv_burst(next).unwrap();
-        for descriptor in &*next {
-            let frame = self.source.frame(descriptor);
-            prefetch_slice(frame, 0);
-            prefetch_slice(frame, 64);
-        }
-        let burst = &self.bursts[number];
-        let now_ns = burst.iter().next().map_or(0, |first| first.timestamp_ns);
-        let source = &self.source;
+    fn half(&mut self) {
+        self.source.recv_burst(&mut self.burst).unwrap();
+        let now_ns = self
+            .burst
+            .iter()
+            .next()
+            .map_or(0, |first| first.timestamp_ns);
         process_burst(
             &mut self.plane,
             Side::N3,
-            source,
-            burst,
+            &self.source,
+            &self.burst,
             &mut self.ports,
             now_ns,
         );

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use qlink_kernel::prefetch_slice;
 use qlink_wire::LinkType;
 
 use crate::IoError;
@@ -95,6 +96,17 @@ impl Burst {
         true
     }
 
+    /// Replaces the content by the first [`BURST_MAX`] of `descriptors`.
+    #[inline]
+    pub fn refill(&mut self, descriptors: impl Iterator<Item = Descriptor>) {
+        let mut len = 0_usize;
+        for (place, descriptor) in self.descriptors.iter_mut().zip(descriptors) {
+            *place = descriptor;
+            len = len.saturating_add(1);
+        }
+        self.len = len;
+    }
+
     /// Keeps, in order, the descriptors that `keep` says so of.
     pub fn retain(&mut self, mut keep: impl FnMut(&Descriptor) -> bool) {
         let mut kept = Self::new();
@@ -141,6 +153,23 @@ pub trait PacketSource {
 
     /// The bytes of a frame of the current burst; empty for a descriptor of another source.
     fn frame(&self, descriptor: &Descriptor) -> &[u8];
+
+    /// Starts loading the headers of the current burst into the cache, as far as its source has not
+    /// done so already.
+    #[inline]
+    fn prefetch(&self, burst: &Burst) {
+        for descriptor in burst {
+            prefetch_headers(self.frame(descriptor));
+        }
+    }
+}
+
+/// Starts loading the first two cache lines of a frame: as far as headers reach, also those of a
+/// packet in a tunnel.
+#[inline(always)]
+pub(crate) fn prefetch_headers(frame: &[u8]) {
+    prefetch_slice(frame, 0);
+    prefetch_slice(frame, 64);
 }
 
 /// A packet to send: `head` then `body`, gathered by the sink, so that encapsulation writes a
@@ -285,6 +314,23 @@ mod tests {
         assert!(refused && burst.is_full());
         let offsets: Vec<usize> = burst.iter().map(|d| d.offset).collect();
         assert_eq!(offsets, (0..BURST_MAX).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_refilled_burst_has_the_new_descriptors_alone_and_no_thirty_third() {
+        let numbered = |count| {
+            (0..count).map(|offset| Descriptor {
+                offset,
+                ..Descriptor::EMPTY
+            })
+        };
+        let offsets = |burst: &Burst| burst.iter().map(|d| d.offset).collect::<Vec<_>>();
+        let mut burst = Burst::new();
+
+        burst.refill(numbered(BURST_MAX + 1));
+        assert_eq!(offsets(&burst), (0..BURST_MAX).collect::<Vec<_>>());
+        burst.refill(numbered(2));
+        assert_eq!(offsets(&burst), [0, 1]);
     }
 
     #[test]

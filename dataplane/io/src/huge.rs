@@ -10,10 +10,17 @@ use std::mem::MaybeUninit;
 /// pages of 4 KiB.
 const HUGE_BYTES: usize = 2 << 20;
 
+/// Room for `capacity` values, in huge pages where the system has them.
+#[must_use]
+pub fn room<T>(capacity: usize) -> Vec<T> {
+    let mut room = Vec::with_capacity(capacity);
+    advise(room.spare_capacity_mut());
+    room
+}
+
 /// `len` values, made one after the other by `make`, in huge pages where the system has them.
 pub fn table<T>(len: usize, make: impl FnMut(usize) -> T) -> Box<[T]> {
-    let mut table = Vec::with_capacity(len);
-    advise(table.spare_capacity_mut());
+    let mut table = room(len);
     table.extend((0..len).map(make));
     table.into_boxed_slice()
 }

@@ -2,12 +2,16 @@
 
 use qlink_wire::LinkType;
 
-use crate::burst::BURST_MAX;
-use crate::{Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource, clock};
+use crate::burst::{BURST_MAX, prefetch_headers};
+use crate::{Burst, Descriptor, IoError, Outgoing, PacketSink, PacketSource, clock, huge};
+
+/// As in the buffers of a card, a frame begins a cache line, and the buffers have huge pages.
+const FRAME_ALIGN: usize = 64;
 
 /// Prepared frames in one slab, delivered in order, the whole list several times.
 ///
-/// [`PacketSource::recv_burst`] only writes descriptors: no copy, no allocation.
+/// [`PacketSource::recv_burst`] only writes descriptors: no copy, no allocation. As a card does, it
+/// brings the headers of frames into the cache before it tells of them: those of the next burst.
 #[derive(Debug)]
 pub struct MemSource {
     slab: Vec<u8>,
@@ -39,10 +43,10 @@ impl MemSource {
     #[must_use]
     pub fn new(frames: Vec<Vec<u8>>, link: LinkType, repeats: u64) -> Self {
         let mut source = Self {
-            slab: Vec::with_capacity(
+            slab: huge::room(
                 frames
                     .iter()
-                    .map(|frame| frame.len().next_multiple_of(64))
+                    .map(|frame| frame.len().saturating_add(FRAME_ALIGN))
                     .sum(),
             ),
             frames: Vec::with_capacity(frames.len()),
@@ -70,8 +74,9 @@ impl MemSource {
     pub fn push(&mut self, frame: &[u8]) {
         // A longer frame than 4 GiB does not exist; it would be cut, never misread.
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        // As in the buffers of a card, a frame begins a cache line (of 64 bytes).
-        let start = self.slab.len().next_multiple_of(64);
+        let end = self.slab.as_ptr_range().end;
+        let gap = end.align_offset(FRAME_ALIGN).min(FRAME_ALIGN);
+        let start = self.slab.len().saturating_add(gap);
         self.slab.resize(start, 0);
         self.frames.push((start, length));
         self.slab.extend_from_slice(frame);
@@ -103,17 +108,18 @@ impl PacketSource for MemSource {
         }
         let (mut now, step) = self.start_of_burst();
         let places = self.frames.get(self.next..).unwrap_or_default();
-        for &(offset, len) in places.iter().take(BURST_MAX) {
-            burst.push(Descriptor {
+        burst.refill(places.iter().map(|&(offset, len)| {
+            let timestamp_ns = now;
+            now = now.saturating_add(step);
+            Descriptor {
                 offset,
                 len,
                 orig_len: len,
-                timestamp_ns: now,
+                timestamp_ns,
                 peer: None,
                 link: self.link,
-            });
-            now = now.saturating_add(step);
-        }
+            }
+        }));
         if let MemClock::Virtual { next_ns, .. } = &mut self.clock {
             *next_ns = now;
         }
@@ -122,12 +128,21 @@ impl PacketSource for MemSource {
             self.next = 0;
             self.rounds_left = self.rounds_left.saturating_sub(1);
         }
+        let ahead = self.frames.get(self.next..).unwrap_or_default();
+        for (offset, _) in ahead.iter().take(BURST_MAX) {
+            prefetch_headers(self.slab.get(*offset..).unwrap_or_default());
+        }
         Ok(burst.len())
     }
 
+    /// [`Self::recv_burst`] has done it.
+    fn prefetch(&self, _: &Burst) {}
+
+    #[inline]
     fn frame(&self, descriptor: &Descriptor) -> &[u8] {
-        let end = descriptor.offset.saturating_add(descriptor.len as usize);
-        self.slab.get(descriptor.offset..end).unwrap_or_default()
+        let from = self.slab.get(descriptor.offset..);
+        from.and_then(|from| from.get(..descriptor.len as usize))
+            .unwrap_or_default()
     }
 }
 
