@@ -7,7 +7,7 @@ use qlink_io::Descriptor;
 use qlink_meter::DropReason;
 use qlink_wire::{
     GTPU_PORT, GtpuPacket, IpPacket, LinkType, Reassembler, TcpSegment, WireError, parse_gtpu,
-    parse_ip, parse_tcp, parse_udp, protocol, strip_link,
+    parse_ip, parse_tcp, parse_udp, protocol, strip_link, usual_container, usual_ipv4,
 };
 
 /// A GTP-U message and the outer addresses it came with.
@@ -185,20 +185,13 @@ fn surplus_extensions(ip: &IpPacket<'_>) -> u32 {
 pub(crate) struct UsualInner<'a> {
     pub(crate) src: Ipv4Addr,
     pub(crate) dst: Ipv4Addr,
-    pub(crate) ports: UsualPorts,
-    /// As [`IpPacket::total_len`].
-    pub(crate) total_len: u32,
+    /// [`protocol::TCP`] or [`protocol::UDP`].
+    pub(crate) protocol: u8,
+    pub(crate) dst_port: u16,
     /// As [`Inner::payload_len`].
-    pub(crate) payload_len: u32,
+    pub(crate) payload_len: u16,
     /// The packet up to the length that its header states.
     pub(crate) bytes: &'a [u8],
-}
-
-/// What a usual packet's transport says about where it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UsualPorts {
-    Tcp,
-    Udp { dst_port: u16 },
 }
 
 impl<'a> UsualInner<'a> {
@@ -207,39 +200,124 @@ impl<'a> UsualInner<'a> {
     pub(crate) fn of(bytes: &'a [u8]) -> Option<Self> {
         // As far as a UDP header reaches.
         let head = bytes.first_chunk::<28>()?;
-        let total_len = u16::from_be_bytes([head[2], head[3]]);
-        let fragment = u16::from_be_bytes([head[6], head[7]]);
-        if head[0] != 0x45 || fragment & 0x3fff != 0 {
-            return None;
-        }
+        let total_len = usual_ipv4(*head.first_chunk()?)?;
         let bytes = bytes.get(..total_len.into())?;
-        let (ports, headers) = match head[9] {
+        let headers = match head[9] {
             protocol::TCP => {
                 let words = bytes.first_chunk::<40>()?[32] >> 4;
                 if words < 5 {
                     return None;
                 }
-                (UsualPorts::Tcp, u16::from(words) << 2)
+                (u16::from(words) << 2) + 20
             }
             protocol::UDP => {
-                let dst_port = u16::from_be_bytes([head[22], head[23]]);
                 let length = u16::from_be_bytes([head[24], head[25]]);
                 if length < 8 {
                     return None;
                 }
-                (UsualPorts::Udp { dst_port }, 8)
+                28
             }
             _ => return None,
         };
         Some(Self {
             src: Ipv4Addr::new(head[12], head[13], head[14], head[15]),
             dst: Ipv4Addr::new(head[16], head[17], head[18], head[19]),
-            ports,
-            total_len: total_len.into(),
-            payload_len: u32::from(total_len.checked_sub(headers.saturating_add(20))?),
+            protocol: head[9],
+            dst_port: u16::from_be_bytes([head[22], head[23]]),
+            payload_len: total_len.checked_sub(headers)?,
             bytes,
         })
     }
+
+    /// Whether it is a TCP segment; otherwise it is a UDP datagram.
+    #[inline(always)]
+    pub(crate) const fn is_tcp(&self) -> bool {
+        self.protocol == protocol::TCP
+    }
+
+    /// Destination port of a UDP datagram.
+    #[inline(always)]
+    pub(crate) const fn udp_port(&self) -> Option<u16> {
+        if self.is_tcp() {
+            None
+        } else {
+            Some(self.dst_port)
+        }
+    }
+
+    /// As [`IpPacket::total_len`].
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "as long as its header's 16 bits say"
+    )]
+    pub(crate) const fn total_len(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+}
+
+/// A G-PDU with an inner TCP or UDP packet whose headers have the most frequent shape, all of them,
+/// read at fixed places of the frame: Ethernet, IPv4 without options, UDP, GTP-U with one PDU
+/// session container, IPv4 without options.
+///
+/// **Invariant**: [`usual_packet`], [`usual_gpdu_packet`] and [`UsualInner::of`], one after the
+/// other, say the same of these bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FrequentFrame<'a> {
+    pub(crate) source: Ipv4Addr,
+    pub(crate) teid: u32,
+    pub(crate) qfi: u8,
+    pub(crate) inner: UsualInner<'a>,
+}
+
+impl<'a> FrequentFrame<'a> {
+    /// `None` says nothing about `frame`.
+    #[inline(always)]
+    pub(crate) fn of(frame: &'a [u8]) -> Option<Self> {
+        // As far as an inner TCP header reaches: Ethernet 14, IPv4 20, UDP 8, GTP-U 16, IPv4 20.
+        let head = frame.first_chunk::<98>()?;
+        let (outer, gtpu, inner) = (field(head, 14), field(head, 42), field(head, 58));
+        let total_len = usual_ipv4(outer)?;
+        // Behind all headers of the tunnel; the last eight bytes of them count as GTP-U's payload.
+        let room = total_len.checked_sub(44)?;
+        let (teid, qfi) = usual_container(gtpu, field(head, 50), room.saturating_add(8))?;
+        let inner_len = usual_ipv4(inner)?;
+        let udp_len = u16::from_be_bytes([head[38], head[39]]);
+        if [head[12], head[13]] != [0x08, 0x00]
+            || head[23] != protocol::UDP
+            || u16::from_be_bytes([head[36], head[37]]) != GTPU_PORT
+            || total_len.wrapping_sub(20) != udp_len
+            || usize::from(total_len) > frame.len().wrapping_sub(14)
+            || inner_len > room
+        {
+            return None;
+        }
+        let headers = match head[67] {
+            protocol::TCP if head[90] >> 4 >= 5 => (u16::from(head[90] >> 4) << 2) + 20,
+            protocol::UDP if u16::from_be_bytes([head[82], head[83]]) >= 8 => 28,
+            _ => return None,
+        };
+        Some(Self {
+            source: Ipv4Addr::new(head[26], head[27], head[28], head[29]),
+            teid,
+            qfi,
+            inner: UsualInner {
+                src: Ipv4Addr::new(head[70], head[71], head[72], head[73]),
+                dst: Ipv4Addr::new(head[74], head[75], head[76], head[77]),
+                protocol: head[67],
+                dst_port: u16::from_be_bytes([head[80], head[81]]),
+                payload_len: inner_len.checked_sub(headers)?,
+                bytes: frame.get(58..)?.get(..inner_len.into())?,
+            },
+        })
+    }
+}
+
+/// Eight bytes of a header.
+#[inline(always)]
+fn field(head: &[u8; 98], at: usize) -> [u8; 8] {
+    let field = head.get(at..).and_then(<[u8]>::first_chunk);
+    field.copied().unwrap_or_default()
 }
 
 /// The fields of a TCP segment that the proof looks at.
@@ -278,10 +356,11 @@ pub const fn ports_by_side(direction: Direction, src_port: u16, dst_port: u16) -
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use qlink_wire::TcpFlags;
     use qlink_wire::build::{
-        IpEnvelope, Ipv6Extension, TcpFields, icmp_packet, tcp_packet, udp_packet,
+        GtpuMessage, IpEnvelope, Ipv6Extension, LinkFrame, TcpFields, icmp_packet, tcp_packet,
+        udp_packet,
     };
+    use qlink_wire::{PduSessionInfo, TcpFlags, usual_gpdu_packet};
 
     use super::*;
 
@@ -298,12 +377,15 @@ mod tests {
             .unwrap()
     }
 
+    /// Protocol, destination port, and the latter again for UDP.
+    type Ports = (u8, u16, Option<u16>);
+
     /// What the general parser says of the fields that a usual packet has.
-    fn general(bytes: &[u8]) -> Option<(IpAddr, IpAddr, UsualPorts, u32, u32, usize)> {
+    fn general(bytes: &[u8]) -> Option<(IpAddr, IpAddr, Ports, u32, u32, usize)> {
         let inner = parse_inner(bytes).ok()?;
         let ports = match inner.transport {
-            Transport::Tcp(_) => UsualPorts::Tcp,
-            Transport::Udp { dst_port, .. } => UsualPorts::Udp { dst_port },
+            Transport::Tcp(tcp) => (protocol::TCP, tcp.dst_port, None),
+            Transport::Udp { dst_port, .. } => (protocol::UDP, dst_port, Some(dst_port)),
             Transport::Other => return None,
         };
         let length = usize::try_from(inner.ip.total_len).ok()?;
@@ -317,14 +399,14 @@ mod tests {
         ))
     }
 
-    fn usual(bytes: &[u8]) -> Option<(IpAddr, IpAddr, UsualPorts, u32, u32, usize)> {
+    fn usual(bytes: &[u8]) -> Option<(IpAddr, IpAddr, Ports, u32, u32, usize)> {
         let usual = UsualInner::of(bytes)?;
         Some((
             usual.src.into(),
             usual.dst.into(),
-            usual.ports,
-            usual.total_len,
-            usual.payload_len,
+            (usual.protocol, usual.dst_port, usual.udp_port()),
+            usual.total_len(),
+            usual.payload_len.into(),
             usual.bytes.len(),
         ))
     }
@@ -366,6 +448,61 @@ mod tests {
             packet.truncate(packet.len().saturating_sub(cut / 4));
             if let Some(usual) = usual(&packet) {
                 prop_assert_eq!(Some(usual), general(&packet));
+            }
+        }
+    }
+
+    /// What is read step by step.
+    fn by_steps(frame: &[u8]) -> Option<String> {
+        let packet = usual_packet(LinkType::Ethernet, frame)?;
+        let (source, gpdu) = usual_gpdu_packet(packet)?;
+        let inner = UsualInner::of(gpdu.payload)?;
+        Some(format!("{source} {} {:?} {inner:?}", gpdu.teid, gpdu.qfi))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8192))]
+
+        #[test]
+        fn a_frequent_frame_says_what_is_read_step_by_step(
+            payload in 0_usize..60,
+            transport in prop::sample::select(vec![protocol::TCP, protocol::UDP]),
+            changes in prop::collection::vec((0_usize..100, any::<u8>()), 0..3),
+            lengths in prop::collection::vec(
+                (prop::sample::select(vec![16_usize, 38, 44, 60, 82]), -3_i16..3), 0..3),
+            shorter in prop_oneof![Just(0_u16), 0_u16..120],
+            surplus in 0_usize..4,
+            cut in 0_usize..60,
+        ) {
+            let inner = sound(payload, transport);
+            let container = PduSessionInfo { qfi: 9, downlink: false };
+            let message = GtpuMessage::gpdu(0x0102_0304).with_pdu_session(container);
+            let message = message.encode(&inner).unwrap();
+            let (ran, core) = ("127.0.0.2:2152".parse().unwrap(), "127.0.0.1:2152".parse().unwrap());
+            let packet = udp_packet(ran, core, &message).unwrap();
+            let mut frame = LinkFrame::new(LinkType::Ethernet).wrap(&packet).unwrap();
+            let is_long = frame.len() >= 98;
+            prop_assert_eq!(FrequentFrame::of(&frame).is_some(), is_long);
+
+            frame.extend(vec![0xee; surplus]);
+            for (at, value) in changes {
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            // Lengths that agree with each other, but not with what is behind them.
+            let outer = [16, 38, 44].map(|at| (at, -shorter.cast_signed()));
+            for (at, by) in lengths.into_iter().chain(outer) {
+                if let Some(field) = frame.get_mut(at..at + 2) {
+                    let length = u16::from_be_bytes([field[0], field[1]]).wrapping_add_signed(by);
+                    field.copy_from_slice(&length.to_be_bytes());
+                }
+            }
+            frame.truncate(frame.len().saturating_sub(cut / 8));
+            if let Some(found) = FrequentFrame::of(&frame) {
+                let FrequentFrame { source, teid, qfi, inner } = found;
+                let found = format!("{source} {teid} {:?} {inner:?}", Some(qfi));
+                prop_assert_eq!(Some(found), by_steps(&frame));
             }
         }
     }

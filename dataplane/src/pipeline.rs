@@ -1,9 +1,9 @@
 //! The packet path, one burst at a time.
 //!
 //! ```text
-//! 1 parse    every outer header, prefetch every session
+//! 1 parse    every header of the usual shape, prefetch every session
 //! 2 find     every session some packets ahead, prefetch its counters
-//! 3 judge    inner headers, peer, source, quota, proof; proof and classes stand in the arena
+//! 3 judge    peer, source, quota, proof; proof and classes stand in the arena
 //! 4 note     what the burst will add once it is sent
 //! 5 send     one gathered send per port
 //! 6 count    what was accepted, then send signals of our own
@@ -12,12 +12,12 @@
 mod arrive;
 mod depart;
 mod heed;
+mod plain;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use qlink_content::Direction;
 use qlink_io::{BURST_MAX, Burst, PacketSink, PacketSource};
-use qlink_kernel::prefetch_slice;
 use qlink_meter::{DropReason, HotSession, PacketDelta, SessionKind, SessionSlot};
 use qlink_pfcp::model::Qfi;
 use qlink_types::ids::Teid;
@@ -26,7 +26,7 @@ use qlink_wire::{GTPU_PORT, gpdu_header};
 pub(crate) use self::depart::mark_accepted;
 use self::heed::SignalIn;
 use crate::forwarding::process_from_network;
-use crate::parse::{Inner, UsualInner, UsualPorts, parse_inner};
+use crate::parse::{Inner, UsualInner, parse_inner};
 use crate::plane::{NO_ENTRY, Plane};
 use crate::ruled::RuledPacket;
 use crate::shard::Handed;
@@ -94,9 +94,19 @@ pub struct Ports<A, B> {
 /// inner headers are parsed where they are used.
 #[derive(Debug, Clone, Copy)]
 enum Parsed<'a> {
-    /// Dropped already, or nothing to do.
-    Done,
-    /// A G-PDU with its inner packet.
+    /// Nothing came.
+    Empty,
+    /// Not what belongs here.
+    Refused(DropReason),
+    /// A G-PDU with an inner packet whose headers have the usual shape, both.
+    Usual {
+        teid: Teid,
+        source: Ipv4Addr,
+        /// As in [`Self::Uplink`].
+        qfi: u8,
+        inner: UsualInner<'a>,
+    },
+    /// A G-PDU with any inner packet.
     Uplink {
         teid: Teid,
         source: IpAddr,
@@ -112,6 +122,21 @@ enum Parsed<'a> {
     },
     /// A message about tunnels instead of a packet in one.
     Signal(SignalIn),
+}
+
+impl Parsed<'_> {
+    /// Tunnel, its peer and QoS flow of a packet from a BaseStation.
+    fn tunnel(&self) -> Option<(Teid, IpAddr, u8)> {
+        match self {
+            Self::Usual {
+                teid, source, qfi, ..
+            } => Some((*teid, IpAddr::V4(*source), *qfi)),
+            Self::Uplink {
+                teid, source, qfi, ..
+            } => Some((*teid, *source, *qfi)),
+            Self::Downlink { .. } | Self::Empty | Self::Refused(_) | Self::Signal(_) => None,
+        }
+    }
 }
 
 /// No QFI: it has six bits.
@@ -228,30 +253,59 @@ pub fn process_burst<S: PacketSource, A: PacketSink, B: PacketSink>(
 #[inline]
 pub(crate) fn run_stages<S: PacketSource, A: PacketSink, B: PacketSink>(
     plane: &mut Plane,
-    Ingress { side, arrival }: Ingress,
+    ingress: Ingress,
     source: &S,
     burst: &Burst,
     ports: &mut Ports<A, B>,
     now_ns: u64,
 ) {
-    let mut parsed = [Parsed::Done; BURST_MAX];
+    let mut parsed = [Parsed::Empty; BURST_MAX];
+    source.prefetch(burst);
+    for (place, descriptor) in parsed.iter_mut().zip(burst) {
+        plane.parse(ingress.side, descriptor, source.frame(descriptor), place);
+    }
+    let parsed = parsed.get(..burst.len()).unwrap_or_default();
+    let mut taken = 0;
+    let mut is_sent = false;
+    if plane.is_plain(ingress.side, parsed) {
+        let mut items = plane.plain_items();
+        let plain = plane.take_plain(parsed, &mut items);
+        taken = plain.count;
+        is_sent = taken == parsed.len();
+        if is_sent {
+            plane.send_plain(&mut ports.n6, &items, parsed, plain);
+        }
+    }
+    if !is_sent {
+        let received = (source, burst);
+        run_all(plane, ingress, received, parsed, taken, ports, now_ns);
+    }
+    if plane.has_own_packets() {
+        plane.send_own_packets(&mut ports.n3);
+    }
+    plane.others.ring();
+    plane.sweep(now_ns);
+}
+
+/// Stages 2 to 6 of any burst. The first `taken` packets of `parsed` are taken already.
+#[inline(never)]
+fn run_all<'a, S: PacketSource, A: PacketSink, B: PacketSink>(
+    plane: &mut Plane,
+    Ingress { side, arrival }: Ingress,
+    (source, burst): (&S, &Burst),
+    parsed: &[Parsed<'a>],
+    taken: usize,
+    ports: &mut Ports<A, B>,
+    now_ns: u64,
+) {
     let mut slots = [None; BURST_MAX];
     let mut planned = [Planned::EMPTY; BURST_MAX];
-
-    for descriptor in burst {
-        let frame = source.frame(descriptor);
-        prefetch_slice(frame, 0);
-        prefetch_slice(frame, 64);
-    }
-    for (place, descriptor) in parsed.iter_mut().zip(burst) {
-        plane.parse(side, descriptor, source.frame(descriptor), place);
-    }
-    for (slot, packet) in slots.iter_mut().zip(&parsed).take(FIND_AHEAD) {
+    let mut count = plane.plan_taken(parsed.get(..taken).unwrap_or_default(), &mut planned);
+    for (slot, packet) in slots.iter_mut().zip(parsed).skip(taken).take(FIND_AHEAD) {
         *slot = plane.find(packet);
     }
-    let mut count = 0;
     let traced = plane.tracer.is_on();
-    for (number, packet) in parsed.iter().enumerate().take(burst.len()) {
+    for (number, packet) in parsed.iter().enumerate().skip(taken) {
         let ahead = number.saturating_add(FIND_AHEAD);
         if let (Some(slot), Some(packet)) = (slots.get_mut(ahead), parsed.get(ahead)) {
             *slot = plane.find(packet);
@@ -296,13 +350,8 @@ pub(crate) fn run_stages<S: PacketSource, A: PacketSink, B: PacketSink>(
         plane.tracer.copy(side, received, &slots, planned, now_ns);
     }
     if side == Side::N3 {
-        plane.heed_signals(&parsed, now_ns);
+        plane.heed_signals(parsed, now_ns);
     }
-    if plane.has_own_packets() {
-        plane.send_own_packets(&mut ports.n3);
-    }
-    plane.others.ring();
-    plane.sweep(now_ns);
 }
 
 impl Plane {
@@ -315,21 +364,23 @@ impl Plane {
         now_ns: u64,
         plan: &mut Planned<'a>,
     ) -> Result<bool, DropReason> {
-        let (bytes, unknown) = if let Parsed::Uplink { bytes, .. } = packet {
-            (*bytes, DropReason::TeidUnknown)
-        } else if let Parsed::Downlink { bytes, .. } = packet {
-            (*bytes, DropReason::UeUnknown)
-        } else {
-            return Ok(false);
+        let (unknown, usual) = match packet {
+            Parsed::Usual { inner, .. } => (DropReason::TeidUnknown, Some(*inner)),
+            Parsed::Uplink { .. } => (DropReason::TeidUnknown, None),
+            Parsed::Downlink { bytes, .. } => (DropReason::UeUnknown, UsualInner::of(bytes)),
+            Parsed::Refused(reason) => {
+                self.arena.count_drop(*reason, 1);
+                return Ok(false);
+            }
+            Parsed::Empty | Parsed::Signal(_) => return Ok(false),
         };
         let Some((slot, hot)) = slot.and_then(|slot| Some((slot, self.sessions.get(slot)?))) else {
             return Err(unknown);
         };
         plan.slot = slot;
-        match UsualInner::of(bytes) {
+        match usual {
             Some(inner)
-                if hot.kind == SessionKind::Direct
-                    && (inner.ports != UsualPorts::Tcp || !hot.is_sponsored()) =>
+                if hot.kind == SessionKind::Direct && (!inner.is_tcp() || !hot.is_sponsored()) =>
             {
                 self.judge_usual((slot, hot), packet, &inner, plan)?;
             }
@@ -349,24 +400,17 @@ impl Plane {
         plan: &mut Planned<'a>,
     ) -> Result<(), DropReason> {
         plan.body = inner.bytes;
-        let direction = match packet {
-            Parsed::Uplink { source, .. } => {
-                let dst_port = match inner.ports {
-                    UsualPorts::Tcp => None,
-                    UsualPorts::Udp { dst_port } => Some(dst_port),
-                };
-                check_source(hot, *source, IpAddr::V4(inner.src))?;
-                self.check_destination(IpAddr::V4(inner.dst), dst_port)?;
-                plan.to = self.neighbours.n6_peer;
-                Direction::Uplink
-            }
-            Parsed::Downlink { .. } | Parsed::Done | Parsed::Signal(_) => {
-                plan.tunnel(hot)?;
-                Direction::Downlink
-            }
+        let direction = if let Parsed::Usual { source, .. } = packet {
+            check_source(hot, IpAddr::V4(*source), IpAddr::V4(inner.src))?;
+            self.check_destination(IpAddr::V4(inner.dst), inner.udp_port())?;
+            plan.to = self.neighbours.n6_peer;
+            Direction::Uplink
+        } else {
+            plan.tunnel(hot)?;
+            Direction::Downlink
         };
-        let charge = self.judge_plain(slot, hot.quota(), inner.payload_len)?;
-        plan.delta = charge.of_packet(direction, inner.total_len);
+        let charge = self.judge_plain(slot, hot.quota(), inner.payload_len.into())?;
+        plan.delta = charge.of_packet(direction, inner.total_len());
         Ok(())
     }
 
@@ -379,8 +423,10 @@ impl Plane {
         now_ns: u64,
         plan: &mut Planned<'a>,
     ) -> Result<bool, DropReason> {
-        let (Parsed::Uplink { bytes, .. } | Parsed::Downlink { bytes, .. }) = packet else {
-            return Ok(false);
+        let bytes = match packet {
+            Parsed::Usual { inner, .. } => inner.bytes,
+            Parsed::Uplink { bytes, .. } | Parsed::Downlink { bytes, .. } => bytes,
+            Parsed::Empty | Parsed::Refused(_) | Parsed::Signal(_) => return Ok(false),
         };
         let Some(hot) = self.sessions.get(slot) else {
             return Err(DropReason::TeidUnknown);
@@ -392,14 +438,14 @@ impl Plane {
         if hot.kind == SessionKind::Ruled {
             return self.judge_ruled(slot, ruled_packet(packet), &inner, now_ns, plan);
         }
-        let direction = match packet {
-            Parsed::Uplink { source, .. } => {
-                check_source(hot, *source, inner.ip.src)?;
+        let direction = match packet.tunnel() {
+            Some((_, source, _)) => {
+                check_source(hot, source, inner.ip.src)?;
                 self.check_destination(inner.ip.dst, inner.udp_port())?;
                 plan.to = self.neighbours.n6_peer;
                 Direction::Uplink
             }
-            Parsed::Downlink { .. } | Parsed::Done | Parsed::Signal(_) => {
+            None => {
                 plan.tunnel(hot)?;
                 Direction::Downlink
             }
@@ -424,11 +470,7 @@ impl Plane {
         if to_us {
             return Err(DropReason::ToInfrastructure);
         }
-        match udp_port {
-            Some(GTPU_PORT) => Err(DropReason::GtpuNested),
-            Some(PFCP_PORT | GTPC_PORT) => Err(DropReason::CoreSignalling),
-            _ => Ok(()),
-        }
+        check_port(udp_port)
     }
 
     /// Lets the burst count a session, although it may add nothing to it.
@@ -445,15 +487,23 @@ impl Plane {
 
 /// A packet as a session with rules looks at it.
 fn ruled_packet(packet: &Parsed<'_>) -> RuledPacket {
-    match packet {
-        Parsed::Uplink {
-            teid, source, qfi, ..
-        } => RuledPacket::Tunnel {
-            teid: *teid,
-            source: *source,
-            qfi: (*qfi != NO_QFI).then(|| Qfi::new(*qfi)),
+    match packet.tunnel() {
+        Some((teid, source, qfi)) => RuledPacket::Tunnel {
+            teid,
+            source,
+            qfi: (qfi != NO_QFI).then(|| Qfi::new(qfi)),
         },
-        Parsed::Downlink { .. } | Parsed::Done | Parsed::Signal(_) => RuledPacket::Plain,
+        None => RuledPacket::Plain,
+    }
+}
+
+/// No subscriber sends tunnels or control messages of the core.
+#[inline(always)]
+const fn check_port(udp_port: Option<u16>) -> Result<(), DropReason> {
+    match udp_port {
+        Some(GTPU_PORT) => Err(DropReason::GtpuNested),
+        Some(PFCP_PORT | GTPC_PORT) => Err(DropReason::CoreSignalling),
+        _ => Ok(()),
     }
 }
 

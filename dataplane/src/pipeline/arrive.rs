@@ -6,20 +6,49 @@ use qlink_io::Descriptor;
 use qlink_meter::{DropReason, SessionSlot, WorkerCounter};
 use qlink_types::ids::Teid;
 use qlink_wire::{
-    GTPU_PORT, GtpuPacket, UsualGpdu, parse_gtpu, parse_ip, parse_udp, protocol, strip_link,
+    GTPU_PORT, GtpuPacket, LinkType, parse_gtpu, parse_ip, parse_udp, protocol, strip_link,
     usual_gpdu, usual_gpdu_packet,
 };
 
 use super::heed::{SignalIn, signal};
 use super::{NO_QFI, Parsed, Side};
-use crate::parse::usual_packet;
+use crate::parse::{FrequentFrame, UsualInner, usual_packet};
 use crate::plane::Plane;
 use crate::shard::Handed;
 
 impl Plane {
+    /// Parses a frame from `side` into its `place`.
     #[inline]
     pub(super) fn parse<'a>(
-        &mut self,
+        &self,
+        side: Side,
+        descriptor: &Descriptor,
+        frame: &'a [u8],
+        place: &mut Parsed<'a>,
+    ) {
+        if side == Side::N3
+            && descriptor.peer.is_none()
+            && descriptor.link == LinkType::Ethernet
+            && let Some(found) = FrequentFrame::of(frame)
+        {
+            let teid = Teid::new(found.teid);
+            self.sessions.prefetch(teid);
+            // Written in place: results as large as this are put together and taken apart in
+            // pieces of other sizes, and wait for that.
+            *place = Parsed::Usual {
+                teid,
+                source: found.source,
+                qfi: found.qfi,
+                inner: found.inner,
+            };
+        } else {
+            self.parse_any(side, descriptor, frame, place);
+        }
+    }
+
+    #[inline(never)]
+    fn parse_any<'a>(
+        &self,
         side: Side,
         descriptor: &Descriptor,
         frame: &'a [u8],
@@ -30,7 +59,7 @@ impl Plane {
             Side::N6 => self.parse_n6(descriptor, frame, place),
         };
         if let Err(reason) = parsed {
-            self.arena.count_drop(reason, 1);
+            *place = Parsed::Refused(reason);
         }
     }
 
@@ -41,36 +70,25 @@ impl Plane {
         frame: &'a [u8],
         place: &mut Parsed<'a>,
     ) -> Result<(), DropReason> {
-        match descriptor.peer {
-            Some(peer) => {
-                if let Some(gpdu) = usual_gpdu(frame) {
-                    self.place_uplink(peer.ip(), &gpdu, place);
-                    return Ok(());
-                }
-            }
-            None => {
-                let packet = usual_packet(descriptor.link, frame);
-                if let Some((source, gpdu)) = packet.and_then(usual_gpdu_packet) {
-                    self.place_uplink(IpAddr::V4(source), &gpdu, place);
-                    return Ok(());
-                }
-            }
+        let usual = match descriptor.peer {
+            Some(SocketAddr::V4(peer)) => usual_gpdu(frame).map(|gpdu| (*peer.ip(), gpdu)),
+            Some(SocketAddr::V6(_)) => None,
+            None => usual_packet(descriptor.link, frame).and_then(usual_gpdu_packet),
+        };
+        if let Some((source, gpdu)) = usual
+            && let Some(inner) = UsualInner::of(gpdu.payload)
+        {
+            let teid = Teid::new(gpdu.teid);
+            self.sessions.prefetch(teid);
+            *place = Parsed::Usual {
+                teid,
+                source,
+                qfi: gpdu.qfi.unwrap_or(NO_QFI),
+                inner,
+            };
+            return Ok(());
         }
         self.parse_n3_unusual(descriptor, frame, place)
-    }
-
-    /// What was parsed is written in place: results as large as these are put together and taken
-    /// apart in pieces of other sizes, and wait for that.
-    #[inline(always)]
-    fn place_uplink<'a>(&self, source: IpAddr, gpdu: &UsualGpdu<'a>, place: &mut Parsed<'a>) {
-        let teid = Teid::new(gpdu.teid);
-        self.sessions.prefetch(teid);
-        *place = Parsed::Uplink {
-            teid,
-            source,
-            qfi: gpdu.pdu_session.map_or(NO_QFI, |info| info.qfi),
-            bytes: gpdu.payload,
-        };
     }
 
     #[inline(never)]
@@ -89,12 +107,14 @@ impl Plane {
             *place = Parsed::Signal(SignalIn::Extension { from: source });
             return Ok(());
         }
-        let gpdu = UsualGpdu {
-            teid: gtpu.teid,
-            pdu_session: gtpu.pdu_session,
-            payload: gtpu.payload,
+        let teid = Teid::new(gtpu.teid);
+        self.sessions.prefetch(teid);
+        *place = Parsed::Uplink {
+            teid,
+            source,
+            qfi: gtpu.pdu_session.map_or(NO_QFI, |info| info.qfi),
+            bytes: gtpu.payload,
         };
-        self.place_uplink(source, &gpdu, place);
         Ok(())
     }
 
@@ -127,7 +147,7 @@ impl Plane {
     #[inline(always)]
     pub(super) fn find(&self, packet: &Parsed<'_>) -> Option<SessionSlot> {
         // One question after the other: a table of jumps costs more than both.
-        let slot = if let Parsed::Uplink { teid, .. } = packet {
+        let slot = if let Parsed::Usual { teid, .. } | Parsed::Uplink { teid, .. } = packet {
             // Finding it has loaded it.
             self.sessions.by_teid(*teid)?.0
         } else if let Parsed::Downlink { ue_hash, ue, .. } = packet {
@@ -150,13 +170,15 @@ impl Plane {
     /// Counts a packet that does not pass; who sends into a tunnel that is not there is told so.
     pub(super) fn refuse(&mut self, reason: DropReason, packet: &Parsed<'_>, now_ns: u64) {
         self.arena.count_drop(reason, 1);
-        if let (DropReason::TeidUnknown, Parsed::Uplink { teid, source, .. }) = (reason, packet) {
+        if reason == DropReason::TeidUnknown
+            && let Some((teid, source, _)) = packet.tunnel()
+        {
             let mut own = self.neighbours.n3.iter();
             let Some(own) = own.find(|own| own.is_ipv4() == source.is_ipv4()) else {
                 return;
             };
             // Whether it is sent is counted where it is sent.
-            let _ = self.signals.unknown_tunnel(*teid, (*own, *source), now_ns);
+            let _ = self.signals.unknown_tunnel(teid, (*own, source), now_ns);
         }
     }
 
@@ -168,8 +190,10 @@ impl Plane {
         frame: &[u8],
     ) -> Handed {
         let handed = match packet {
-            Parsed::Done | Parsed::Signal(_) => Handed::Nobody,
-            Parsed::Uplink { teid, .. } => self.others.uplink(*teid, descriptor, frame),
+            Parsed::Empty | Parsed::Refused(_) | Parsed::Signal(_) => Handed::Nobody,
+            Parsed::Usual { teid, .. } | Parsed::Uplink { teid, .. } => {
+                self.others.uplink(*teid, descriptor, frame)
+            }
             Parsed::Downlink { ue, .. } => self.others.downlink(ue, descriptor, frame),
         };
         match handed {

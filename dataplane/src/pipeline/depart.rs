@@ -161,15 +161,6 @@ impl Plane {
         if sent == Sent::Part {
             self.expect_accepted(planned);
         }
-        if self.has_rules && !self.entries.is_empty() {
-            if sent == Sent::Part {
-                self.retract_measured(planned);
-            }
-            self.ruled.clear_measured();
-            self.commit_ruled(now_ns);
-        } else if !self.entries.is_empty() {
-            self.arena.commit_burst(self.entries.as_slice());
-        }
         let (mut packets, mut bytes) = (0_u64, 0_u64);
         for (_, delta) in self.entries.as_slice() {
             packets = packets
@@ -179,7 +170,31 @@ impl Plane {
                 .saturating_add(delta.uplink_bytes)
                 .saturating_add(delta.downlink_bytes);
         }
+        if self.has_rules && !self.entries.is_empty() {
+            if sent == Sent::Part {
+                self.retract_measured(planned);
+            }
+            self.ruled.clear_measured();
+            self.commit_ruled(now_ns);
+            self.entries.clear();
+        } else {
+            self.commit_plain();
+        }
+        self.count_burst(received, packets, bytes);
+    }
+
+    /// Counts what the burst adds to sessions without rules, and forgets the burst.
+    #[inline(always)]
+    pub(super) fn commit_plain(&mut self) {
+        if !self.entries.is_empty() {
+            self.arena.commit_burst(self.entries.as_slice());
+        }
         self.entries.clear();
+    }
+
+    /// Counts a burst of the worker: packets received, those sent, and their inner bytes.
+    #[inline(always)]
+    pub(super) fn count_burst(&mut self, received: usize, packets: u64, bytes: u64) {
         self.arena
             .count(WorkerCounter::ReceivedPackets, received as u64);
         self.arena.count(WorkerCounter::SentPackets, packets);

@@ -14,7 +14,7 @@ use super::flows::{Ends, LearnedFlows, Outer, TcpPacket};
 use super::report::Report;
 use super::tunnels::Tunnels;
 use crate::contents::{Copy, SessionContents};
-use crate::parse::{Transport, UsualInner, UsualPorts, parse_frame, parse_inner, usual_packet};
+use crate::parse::{Transport, UsualInner, parse_frame, parse_inner, usual_packet};
 
 /// How to replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -191,7 +191,7 @@ impl Replay {
         };
         let tunnel_hash = self.tunnels.hash(&(outer.destination, outer.teid));
         self.tunnels.prefetch(tunnel_hash);
-        let ends = (inner.ports == UsualPorts::Tcp && !self.flows.proves_nothing()).then(|| {
+        let ends = (inner.is_tcp() && !self.flows.proves_nothing()).then(|| {
             let ports = inner.bytes.get(20..).and_then(<[u8]>::first_chunk::<4>);
             let [a, b, c, d] = ports.copied().unwrap_or_default();
             let from = (inner.src.into(), u16::from_be_bytes([a, b]));
@@ -210,7 +210,7 @@ impl Replay {
     fn usual(&mut self, packet: &Usual<'_>, now_ns: u64) -> Result<(), DropReason> {
         let (outer, inner) = (&packet.outer, &packet.inner);
         let tunnel = (outer.destination, outer.teid);
-        if !(self.tunnels).count(packet.tunnel_hash, tunnel, inner.total_len) {
+        if !(self.tunnels).count(packet.tunnel_hash, tunnel, inner.total_len()) {
             return Err(DropReason::TeidUnknown);
         }
         let Some(ends) = packet.ends else {
@@ -223,7 +223,7 @@ impl Replay {
             src: inner.src.into(),
             dst: inner.dst.into(),
             segment,
-            payload_len: inner.payload_len,
+            payload_len: inner.payload_len.into(),
         };
         self.flows.packet(outer, &packet, now_ns)
     }

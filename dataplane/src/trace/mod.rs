@@ -18,4 +18,6 @@ mod ring;
 mod tracer;
 
 pub(crate) use capture::Traces;
+#[cfg(test)]
+pub(crate) use ring::Ring;
 pub(crate) use tracer::{Tap, Tracer};

@@ -82,4 +82,4 @@ pub use ip::{Fragment, IpPacket, MAX_IPV6_EXTENSIONS, parse_ip, protocol};
 pub use link::{LinkType, MAX_VLAN_TAGS, strip_link};
 pub use tcp::{TcpFlags, TcpSegment, parse_tcp};
 pub use udp::{UdpDatagram, parse_udp};
-pub use usual::{UsualGpdu, usual_gpdu, usual_gpdu_packet};
+pub use usual::{UsualGpdu, usual_container, usual_gpdu, usual_gpdu_packet, usual_ipv4};
