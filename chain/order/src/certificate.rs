@@ -1,6 +1,13 @@
 //! What makes a block final, checked without an engine: for nodes, tools and light clients.
 
-use qlink_types::block::{Certificate, Header, SCHEME_SOLO};
+mod simplex;
+
+pub use simplex::{
+    MAX_PATH, MIN_BFT_SEATS, SimplexProof, Vote, VoteError, finalize_message, quorum,
+    vote_namespace,
+};
+
+use qlink_types::block::{Certificate, Header, SCHEME_SIMPLEX, SCHEME_SOLO};
 use qlink_types::codec::{Encode as _, List};
 use qlink_types::ids::Hash32;
 use qlink_types::signature::{Domain, PublicKey, Signature, SignatureError};
@@ -80,12 +87,15 @@ pub enum CertificateError {
     /// The signature does not hold.
     #[error("the seat's signature does not hold")]
     Signature(#[source] SignatureError),
+    /// The votes of the seats are not enough.
+    #[error("the seats' votes do not make the block final")]
+    Votes(#[from] VoteError),
 }
 
 /// Checks that `certificate` makes the block with this `header` final under `seats`.
 ///
 /// The scheme [`SCHEME_SOLO`] is the ZIP-215 signature of the only seat over the block id, in
-/// domain `Certificate`.
+/// domain `Certificate`. [`SCHEME_SIMPLEX`] is the BFT engine's; its bytes are [`SimplexProof`]'s.
 ///
 /// # Errors
 ///
@@ -96,9 +106,11 @@ pub fn verify_certificate(
     certificate: &Certificate,
 ) -> Result<(), CertificateError> {
     let scheme = certificate.scheme;
-    if scheme != SCHEME_SOLO {
-        return Err(CertificateError::UnknownScheme { scheme });
-    }
+    let verify = match scheme {
+        SCHEME_SOLO => verify_solo,
+        SCHEME_SIMPLEX => simplex::verify,
+        _ => return Err(CertificateError::UnknownScheme { scheme }),
+    };
     if certificate.seat_epoch != seats.seat_epoch || header.seat_epoch != seats.seat_epoch {
         return Err(CertificateError::SeatEpoch {
             certificate: certificate.seat_epoch,
@@ -106,6 +118,15 @@ pub fn verify_certificate(
             seats: seats.seat_epoch,
         });
     }
+    verify(seats, header, certificate)
+}
+
+fn verify_solo(
+    seats: &SeatSet,
+    header: &Header,
+    certificate: &Certificate,
+) -> Result<(), CertificateError> {
+    let scheme = certificate.scheme;
     let [seat] = &*seats.seats else {
         let seats = seats.seats.len();
         return Err(CertificateError::SeatCount { seats });

@@ -23,7 +23,10 @@ mod certificate;
 mod orderer;
 mod solo;
 
-pub use certificate::{CertificateError, MAX_SEATS, SeatSet, verify_certificate};
+pub use certificate::{
+    CertificateError, MAX_PATH, MAX_SEATS, MIN_BFT_SEATS, SeatSet, SimplexProof, Vote, VoteError,
+    finalize_message, quorum, verify_certificate, vote_namespace,
+};
 pub use orderer::{
     CheckError, Content, Evidence, Final, MAX_AHEAD_MS, Orderer, Parent, ProposeError, check_block,
 };

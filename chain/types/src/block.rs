@@ -96,7 +96,8 @@ impl Header {
 /// Proof that the delegate set finalized a block: an object of its own, outside the header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// Which scheme the bytes follow: 1 = one ed25519 seat (ZIP-215) in domain `Certificate`.
+    /// Which scheme the bytes follow: 1 = one ed25519 seat (ZIP-215) in domain `Certificate`,
+    /// 2 = votes of more than two thirds of the seats.
     #[serde(with = "crate::text")]
     pub scheme: u16,
     /// The delegate set.
@@ -113,6 +114,9 @@ struct_codec!(Certificate {
 
 /// The certificate scheme of a chain with one seat.
 pub const SCHEME_SOLO: u16 = 1;
+
+/// The certificate scheme of the BFT engine: ed25519 votes that name their seats.
+pub const SCHEME_SIMPLEX: u16 = 2;
 
 /// A header with its transactions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

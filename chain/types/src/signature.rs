@@ -124,10 +124,24 @@ impl PublicKey {
         payload: &[u8],
         signature: &Signature,
     ) -> Result<(), SignatureError> {
+        self.verify_framed_on_chain(&domain.message(chain, payload), signature)
+    }
+
+    /// Checks an on-chain signature by ZIP-215 over a message that carries its own frame: a
+    /// consensus engine's vote. Everything else goes through [`Self::verify_on_chain`].
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError`] when the key is no point or the signature does not hold.
+    pub fn verify_framed_on_chain(
+        &self,
+        message: &[u8],
+        signature: &Signature,
+    ) -> Result<(), SignatureError> {
         let key = ed25519_consensus::VerificationKey::try_from(self.0)
             .map_err(|_| SignatureError::Key { key: *self })?;
         let signature = ed25519_consensus::Signature::from(signature.0);
-        key.verify(&signature, &domain.message(chain, payload))
+        key.verify(&signature, message)
             .map_err(|_| SignatureError::Mismatch { key: *self })
     }
 
@@ -280,6 +294,13 @@ impl SecretKey {
     #[must_use]
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(ed25519_dalek::SigningKey::from_bytes(&seed))
+    }
+
+    /// The seed that it was made from: for handing it to a consensus engine, which signs by itself.
+    /// Whoever holds it clears it.
+    #[must_use]
+    pub fn expose_seed(&self) -> [u8; 32] {
+        self.0.to_bytes()
     }
 
     /// The public half.
