@@ -108,13 +108,18 @@ fn print(explanation: &Explanation) {
     });
     let names = ["flow to", "ue port", "standing", ">mismatches", ">pending"];
     section(&names, &rows.collect::<Vec<_>>());
+    print_redirects(explanation);
+}
+
+/// Flows that go elsewhere than they were sent to.
+fn print_redirects(explanation: &Explanation) {
     let rows = explanation.redirects.iter().map(|row| {
         vec![
-            text(&row.protocol),
-            text(&row.ue_port),
-            text(&row.asked),
-            text(&row.to),
-            text(&row.port_there),
+            row.protocol.to_string(),
+            row.ue_port.to_string(),
+            row.asked.to_string(),
+            row.to.to_string(),
+            row.port_there.to_string(),
         ]
     });
     let names = [
