@@ -417,6 +417,8 @@ events {}
 http {
     access_log off;
     sendfile on;
+    # Longer than a BaseStation takes to notice that it was lost.
+    send_timeout 300s;
     client_body_temp_path $DIR/nginx/body;
     proxy_temp_path $DIR/nginx/proxy;
     fastcgi_temp_path $DIR/nginx/fastcgi;

@@ -81,7 +81,7 @@ fn fetch_while(lab: &Lab, meanwhile: impl FnOnce()) -> Classes {
     let file = lab.dir.join("ue/film");
     let slow = ["--limit-rate", "500k", "-o", file.to_str().unwrap()];
     // The last of two limits counts.
-    let patient = ["-m", "80", "http://198.18.0.1/film"];
+    let patient = ["-m", "200", "http://198.18.0.1/film"];
     // What curl has not read yet stays on the way, else the whole film waits in the kernel.
     let short = "echo 4096 32768 65536 >/proc/sys/net/ipv4/tcp_rmem";
     lab.inside("ue", &["sh", "-c", short]);
