@@ -16,7 +16,9 @@ use qlink_pfcp::Cause;
 use qlink_pfcp::model::*;
 use qlink_pfcp::node::*;
 use qlink_pfcp::sim::{Smf, SmfConfig};
-use qlink_pfcp::testing::{Pool, SMF, UPF, node_config, open_qer, uplink, usual_session, volume_urr};
+use qlink_pfcp::testing::{
+    Pool, SMF, UPF, node_config, open_qer, uplink, usual_session, volume_urr,
+};
 use qlink_pfcp::wire::*;
 
 /// Steps of a conversation.
